@@ -1,0 +1,21 @@
+"""The kernels of pyopt, one stem per idea.
+
+``X.py`` says what X is and computes it slowly; ``X.pxi`` is X on the CPU; ``X_cuda.py`` is X on the GPU.
+
+=============  ====================================================================================
+rules/         optimizer updates: sgd, adam, lion, ...
+penalties/     gradients and values of penalties: l1, l2, elastic_net
+losses/        value and gradient in one pass: squared_error, softmax_cross_entropy
+layers/        linear
+step           the stages around a rule, in order
+norms          reductions over one tree, the same bits everywhere
+numerics       sign, flush, exp, ...: spelled the same in all three forms
+spec           Rule, State, Hyper, Penalty: what a stem declares
+checks         what is wrong with an array, in words
+engine         plan, threads, walk over tiles: compiled once, knows no instruction set
+tiles, isa     the tile functions, compiled once per instruction set; which of them run
+=============  ====================================================================================
+"""
+
+if __name__ != "pyopt.kernels":
+    raise ImportError("this folder is installed as pyopt.kernels: run `pip install -e .`, then `import pyopt`")

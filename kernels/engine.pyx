@@ -1,0 +1,75 @@
+# The CPU engine: what is checked, who runs which part, in which order. It knows no instruction set and does no
+# arithmetic on elements: tile functions come as pointers from _tiles_<isa>.
+from cython.parallel cimport prange
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, qsort, realloc
+from libc.string cimport memset
+cimport numpy as cnp
+
+from . import checks
+
+cdef extern from "platform.h":
+    ctypedef struct scratch_t:
+        double d[1]
+    const int HAS_OPENMP
+    const Py_ssize_t SCRATCH
+    int forked
+    int omp_get_max_threads() noexcept nogil
+    int has_avx2()
+    int has_avx512()
+    int has_neon()
+    void watch_forks()
+    void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
+    uint64_t ieee_mode() noexcept nogil
+    void restore_mode(uint64_t old) noexcept nogil
+
+ctypedef void (*tile_t)(void** arrays, const void* scalars, const Py_ssize_t* sizes) noexcept nogil
+
+ctypedef union scalars_t:           # one tile's scalars in its compute type
+    float f[16]
+    double d[16]
+
+cdef enum:
+    MAX_ARRAYS = 8                  # p, g and the states of a rule
+    MAX_PENALTIES = 8
+    LEAF = 4096                     # terms in a leaf of the reduction tree
+    SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings
+    SPAN = 65536                    # elements that a thread takes at a time, at most
+
+include "threads.pxi"
+include "plan.pxi"
+include "sweep.pxi"
+
+
+def features():
+    """Return the instruction sets that this CPU runs, the best first."""
+    cdef list found = []
+    if has_neon():
+        found.append("neon")
+    if has_avx512():
+        found.append("avx512")
+    if has_avx2():
+        found.append("avx2")
+    return [*found, "baseline"]
+
+
+cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
+    return <tile_t><size_t>table[name][1 if f64 else 0]
+
+
+cdef void fill(scalars_t* out, tuple values, bint f64) except *:
+    """Round each float64 scalar once, to the compute type."""
+    cdef Py_ssize_t i
+    cdef double x
+    if len(values) > 16:
+        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
+    for i in range(len(values)):
+        x = values[i]
+        if f64:
+            out.d[i] = x
+        else:
+            out.f[i] = <float>x
+
+
+cnp.import_array()
+watch_forks()

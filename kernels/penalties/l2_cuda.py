@@ -1,0 +1,2 @@
+def l2_gradient(p, g, two_alpha):
+    return g + two_alpha * p

@@ -1,0 +1,367 @@
+# A plan: pointers, sizes, spans and scalars of all tensors of an optimizer, and the step over them.
+cdef struct Array:                  # what an array was when the plan was made
+    void* object
+    void* descr
+    char* data
+
+cdef struct Tensor:
+    Array own[MAX_ARRAYS]           # p at 0, the states from 2 on; 1 stands for g, another array each step
+    char* g                         # NULL: skipped in this step
+    Py_ssize_t n, t, group, work
+    double carry
+
+cdef struct Work:                   # what the tiles of some tensors need besides their arrays
+    bint scaled, decayed
+    tile_t penalty[MAX_PENALTIES]
+    scalars_t scale, decay, rule, penalties[MAX_PENALTIES]
+    double carry
+
+cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
+    Py_ssize_t tensor, start, count
+
+cdef struct Step:                   # what all tiles of a plan need
+    tile_t scale, decay, rule
+    int arrays, itemsize
+    bint zero
+    Py_ssize_t tile, ahead
+
+cdef struct Interval:
+    uintptr_t low, high
+    Py_ssize_t tensor
+    int array                       # index in Tensor.own; 1: the gradient
+
+
+cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop,
+               char* scratch) noexcept nogil:
+    """The stages of step.py, one tile of one tensor after another."""
+    cdef Py_ssize_t k = start, n, i
+    cdef void* a[MAX_ARRAYS]
+    cdef void* pair[2]
+    cdef char* p
+    cdef char* g
+    cdef int j
+    while k < stop:
+        n = min(c.tile, stop - k)
+        p = t.own[0].data + k * c.itemsize
+        g = t.g + k * c.itemsize
+        if k == start and n == c.tile:          # a short first tile: the rest starts on a cache line
+            n = n - (<size_t>p & 63) // c.itemsize
+        a[0] = p
+        a[1] = g
+        for j in range(2, c.arrays):
+            a[j] = NULL if t.own[j].data is NULL else t.own[j].data + k * c.itemsize
+        if c.ahead:
+            for j in range(c.arrays):
+                if a[j] is not NULL:
+                    prefetch(a[j], c.ahead * c.itemsize, n * c.itemsize)
+        if w.scaled or w.penalty[0] is not NULL:
+            pair[0] = scratch                   # the first stage copies, the next work in place: out and in are
+            pair[1] = g                         # never the same, or the compiler's alias check picks a scalar loop
+            c.scale(pair, &w.scale, &n)
+            a[1] = scratch
+            pair[0] = p
+            pair[1] = scratch
+            i = 0
+            while i < MAX_PENALTIES and w.penalty[i] is not NULL:
+                w.penalty[i](pair, &w.penalties[i], &n)
+                i = i + 1
+        if w.decayed:
+            c.decay(a, &w.decay, &n)
+        c.rule(a, &w.rule, &n)
+        if c.zero:
+            memset(g, 0, n * c.itemsize)
+        k = k + n
+
+
+cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span s) noexcept nogil:
+    cdef scratch_t scratch                      # on the stack of the thread that runs this span
+    cdef Py_ssize_t left = s.count, start = s.start, k = s.tensor, n
+    cdef uint64_t mode = ieee_mode()
+    while left > 0:
+        n = min(left, tensors[k].n - start)
+        if tensors[k].g is not NULL:
+            walk(c, &tensors[k], &works[tensors[k].work], start, start + n, <char*>&scratch)
+        left = left - n
+        start = 0
+        k = k + 1
+    restore_mode(mode)
+
+
+cdef int compare(const void* a, const void* b) noexcept nogil:
+    cdef uintptr_t x = (<const Interval*>a).low, y = (<const Interval*>b).low
+    return (x > y) - (x < y)
+
+
+cdef inline bint dense(cnp.ndarray a) noexcept:
+    """Whether the elements fill their memory without gaps, in whatever order of axes."""
+    cdef int i, j, nd = cnp.PyArray_NDIM(a)
+    cdef Py_ssize_t want = cnp.PyArray_ITEMSIZE(a)
+    cdef bint found
+    if cnp.PyArray_FLAGS(a) & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS):
+        return True
+    for i in range(nd):
+        if cnp.PyArray_DIM(a, i) == 1:
+            continue
+        found = False
+        for j in range(nd):
+            if cnp.PyArray_STRIDE(a, j) == want and cnp.PyArray_DIM(a, j) > 1:
+                want = want * cnp.PyArray_DIM(a, j)
+                found = True
+                break
+        if not found:
+            return False
+    return True
+
+
+cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
+    """Whether `a` has the shape, the dtype and the strides of `p`, and is aligned."""
+    cdef int i, nd = cnp.PyArray_NDIM(p)
+    if cnp.PyArray_NDIM(a) != nd or not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_ALIGNED:
+        return False
+    if cnp.PyArray_DESCR(a) is not cnp.PyArray_DESCR(p):
+        return False
+    for i in range(nd):
+        if cnp.PyArray_DIM(a, i) != cnp.PyArray_DIM(p, i):
+            return False
+        if cnp.PyArray_STRIDE(a, i) != cnp.PyArray_STRIDE(p, i) and cnp.PyArray_DIM(p, i) > 1:
+            return cnp.PyArray_SIZE(p) == 0
+    return True
+
+
+cdef class Plan:
+    """All tensors of an optimizer, ready to step.
+
+    ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
+    array or None per state of the rule; ``groups[i]`` is the group of tensor i and ``stages[group]`` the keys of its
+    penalty gradients; ``steps`` and ``carries`` are the step counts and carries to start from.
+    """
+    cdef Tensor* tensors
+    cdef Span* spans
+    cdef Work* works
+    cdef Py_ssize_t count, nspans, nworks, room, total
+    cdef Step c
+    cdef bint f64, busy
+    cdef tuple names, params, states, roles
+    cdef list stages
+
+    def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
+        cdef Py_ssize_t i, j, size
+        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
+        self.roles = table[rule][2]
+        self.count = len(self.params)
+        self.f64 = checks.parameters(self.names, self.params)
+        self.c.rule = tile_of(table, rule, self.f64)
+        self.c.scale, self.c.decay = tile_of(table, "step.scale", self.f64), tile_of(table, "step.decay", self.f64)
+        self.c.itemsize = 8 if self.f64 else 4
+        self.c.arrays = len(self.roles)
+        self.stages = [[table[name][1 if self.f64 else 0] for name in names] for names in stages]
+        if self.c.arrays > MAX_ARRAYS or max(map(len, self.stages)) > MAX_PENALTIES:
+            raise ValueError(f"at most {MAX_ARRAYS - 2} states and {MAX_PENALTIES} penalties are possible")
+        self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
+        if self.tensors is NULL:
+            raise MemoryError
+        size = 0
+        for i in range(self.count):
+            self.tensors[i].n = cnp.PyArray_SIZE(self.params[i])
+            self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
+            self.total += self.tensors[i].n
+            self.keep(i, 0, self.params[i])
+            if len(self.states[i]) != self.c.arrays - 2:
+                raise ValueError(f"{len(self.states[i])} states for {self.names[i]}: {rule} has {self.roles[2:]}")
+            for j in range(2, self.c.arrays):
+                if self.states[i][j - 2] is not None:
+                    self.keep(i, j, self.states[i][j - 2])
+                    if not alike(self.states[i][j - 2], self.params[i]):
+                        checks.reject(self.states[i][j - 2], self.params[i], f"{self.roles[j]} of {self.names[i]}")
+                    if j > size:
+                        size = j
+        size = self.total * (size + 1) * self.c.itemsize
+        self.c.tile, self.c.ahead = (128, 256) if size > 2 << 20 else (1024, 0)
+        self.cut()
+        self.apart(False)
+
+    def __dealloc__(self):
+        free(self.tensors)
+        free(self.spans)
+        free(self.works)
+
+    cdef keep(self, Py_ssize_t i, int j, a):
+        if not isinstance(a, cnp.ndarray):
+            raise TypeError(f"{self.roles[j]} of {self.names[i]} is no array: {a!r}")
+        self.tensors[i].own[j] = Array(<void*>a, <void*>cnp.PyArray_DESCR(a), <char*>cnp.PyArray_DATA(a))
+
+    cdef cut(self):
+        """Cut all elements into equal spans, which cross tensors: as much work for each thread, whatever the sizes."""
+        cdef Py_ssize_t i, k = 0, start = 0, left, take, span
+        span = min(SPAN, max(<Py_ssize_t>LEAF, self.total // 16 // LEAF * LEAF))
+        self.nspans = (self.total + span - 1) // span
+        self.spans = <Span*>calloc(self.nspans + 1, sizeof(Span))
+        if self.spans is NULL:
+            raise MemoryError
+        for i in range(self.nspans):
+            left = min(span, self.total - i * span)
+            while start == self.tensors[k].n:
+                k += 1
+                start = 0
+            self.spans[i] = Span(k, start, left)
+            while left > 0:
+                take = min(left, self.tensors[k].n - start)
+                left -= take
+                start += take
+                if start == self.tensors[k].n and left > 0:
+                    k += 1
+                    start = 0
+
+    cdef apart(self, bint zero):
+        """Refuse an array that the step writes and that shares memory with another one."""
+        cdef Interval* list = <Interval*>calloc(self.count * self.c.arrays + 1, sizeof(Interval))
+        cdef Py_ssize_t i, m = 0, size, any = -1, written = -1, other
+        cdef int j
+        cdef char* data
+        if list is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            size = self.tensors[i].n * self.c.itemsize
+            for j in range(self.c.arrays):
+                data = self.tensors[i].g if j == 1 else self.tensors[i].own[j].data
+                if data is not NULL and size > 0:
+                    list[m] = Interval(<uintptr_t>data, <uintptr_t>data + size, i, j)
+                    m += 1
+        qsort(list, m, sizeof(Interval), compare)
+        try:
+            for i in range(m):
+                other = any if list[i].array != 1 or zero else written
+                if other >= 0 and list[other].high > list[i].low:
+                    raise ValueError(f"{self.label(list[i])} and {self.label(list[other])} share memory: "
+                                     "an update in place needs arrays of their own")
+                if any < 0 or list[i].high > list[any].high:
+                    any = i
+                if (list[i].array != 1 or zero) and (written < 0 or list[i].high > list[written].high):
+                    written = i
+        finally:
+            free(list)
+
+    cdef label(self, Interval x):
+        if x.array == 0:
+            return self.names[x.tensor]
+        return f"the {'gradient' if x.array == 1 else self.roles[x.array]} of {self.names[x.tensor]}"
+
+    cdef check(self, tuple grads, bint zero):
+        """Check every array; on return each Tensor.g points to its gradient. Nothing else has changed."""
+        cdef Py_ssize_t i
+        cdef int j, writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
+        cdef bint moved = False
+        cdef Tensor* t
+        cdef char* data
+        cdef cnp.ndarray p, a
+        if len(grads) != self.count:
+            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+        for i in range(self.count):
+            t = &self.tensors[i]
+            for j in range(self.c.arrays):
+                if t.own[j].object is NULL:
+                    continue
+                a = <cnp.ndarray>t.own[j].object
+                if (cnp.PyArray_DATA(a) != t.own[j].data or <void*>cnp.PyArray_DESCR(a) != t.own[j].descr
+                        or cnp.PyArray_SIZE(a) != t.n or cnp.PyArray_FLAGS(a) & writeable != writeable
+                        or not dense(a)):
+                    checks.changed(a, f"{self.roles[j]} of {self.names[i]}" if j else self.names[i])
+            data = NULL
+            if grads[i] is not None:
+                p = <cnp.ndarray>t.own[0].object
+                what = grads[i]
+                if not isinstance(what, cnp.ndarray) or type(what) is not cnp.ndarray and checks.masked(what):
+                    checks.reject(what, p, f"the gradient of {self.names[i]}")
+                a = <cnp.ndarray>what
+                if not alike(a, p) or zero and not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_WRITEABLE:
+                    checks.reject(a, p, f"the gradient of {self.names[i]}", zero)
+                data = <char*>cnp.PyArray_DATA(a)
+            moved |= data != t.g
+            t.g = data
+        if moved or zero:
+            try:
+                self.apart(zero)
+            except ValueError:
+                for i in range(self.count):
+                    self.tensors[i].g = NULL    # so that the next step looks again
+                raise
+
+    cdef assign(self, work):
+        """Ask `work` once for each combination of group, step count and carry, and round its scalars."""
+        cdef Py_ssize_t i, last = -1
+        cdef Tensor* t
+        cdef Tensor* u = NULL
+        cdef dict seen = {}
+        self.nworks = 0
+        for i in range(self.count):
+            t = &self.tensors[i]
+            if t.g is NULL:
+                continue
+            if u is NULL or t.group != u.group or t.t != u.t or t.carry != u.carry:
+                key = (t.group, t.t, t.carry)
+                if key not in seen:
+                    seen[key] = self.add(t.group, work(t.group, t.t + 1, t.carry))
+                last = seen[key]
+                u = t
+            t.work = last
+
+    cdef Py_ssize_t add(self, Py_ssize_t group, tuple given) except -1:
+        cdef Work* w
+        cdef Py_ssize_t i
+        cdef tuple penalties = given[2]
+        if self.nworks == self.room:
+            w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
+            if w is NULL:
+                raise MemoryError
+            self.works, self.room = w, 2 * self.room + 4
+        w = &self.works[self.nworks]
+        memset(w, 0, sizeof(Work))
+        fill(&w.scale, (given[0],), self.f64)
+        fill(&w.decay, (given[1],), self.f64)
+        w.scaled = w.scale.d[0] != 1 if self.f64 else w.scale.f[0] != 1
+        w.decayed = w.decay.d[0] != 1 if self.f64 else w.decay.f[0] != 1
+        for i in range(len(penalties)):
+            w.penalty[i] = <tile_t><size_t>self.stages[group][i]
+            fill(&w.penalties[i], penalties[i], self.f64)
+        fill(&w.rule, given[3], self.f64)
+        w.carry = given[4]
+        self.nworks += 1
+        return self.nworks - 1
+
+    def step(self, grads, work, bint zero=False):
+        """Step every tensor whose gradient is not None; an error leaves everything as it was.
+
+        ``work(group, t, carry)`` returns ``(scale, decay, penalty scalars, rule scalars, next carry)``.
+        """
+        global active
+        cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
+        cdef Py_ssize_t i
+        cdef int n
+        if self.busy:
+            raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
+        self.busy = True
+        try:
+            self.check(hold, zero)
+            self.assign(work)
+            self.c.zero = zero
+            active += 1
+            n = claim(self.total)
+            with nogil:
+                if n == 1:
+                    for i in range(self.nspans):
+                        run_span(&self.c, self.tensors, self.works, self.spans[i])
+                else:
+                    for i in prange(self.nspans, num_threads=n, schedule="static"):
+                        run_span(&self.c, self.tensors, self.works, self.spans[i])
+            active -= 1
+            for i in range(self.count):         # no Python code runs from here on: Ctrl-C finds all or nothing
+                if self.tensors[i].g is not NULL:
+                    self.tensors[i].t += 1
+                    self.tensors[i].carry = self.works[self.tensors[i].work].carry
+        finally:
+            self.busy = False
+
+    def progress(self):
+        """Return the step counts and the carries, a list each."""
+        cdef Py_ssize_t i
+        return [self.tensors[i].t for i in range(self.count)], [self.tensors[i].carry for i in range(self.count)]

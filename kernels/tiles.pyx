@@ -1,0 +1,7 @@
+# The tile functions in one table; setup.py compiles this file once per instruction set, as _tiles_<isa>.
+include "numerics.pxi"
+include "step.pxi"
+include "norms.pxi"
+include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and fill()
+
+TILES = fill()

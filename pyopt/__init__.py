@@ -1,0 +1,15 @@
+"""Fused optimizer kernels: from the loss gradient to the new weights in one trip through memory."""
+
+from importlib.util import find_spec as _find_spec
+from pathlib import Path as _Path
+
+if _find_spec("pyopt.kernels") is None:  # the source folder hides an installed wheel
+    raise ImportError("this is pyopt's source folder: run `pip install -e .` in it, or start Python in another folder")
+
+from . import kernels as _kernels
+
+_here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).resolve().parents[1]
+if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
+    raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
+
+from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop

@@ -1,0 +1,145 @@
+"""Build pyopt.kernels: the engine once, the tile functions once per instruction set.
+
+A tile function is a Cython function of a ``.pxi`` file. What is written here, under build/, is its entry in the
+table: a function of one common type that hands arrays, scalars and sizes over in the order of the signature.
+"""
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).resolve().parent
+os.chdir(HERE)
+GENERATED = Path("build/generated")
+TILES = Path("kernels/tiles.pyx")
+DEBUG = os.environ.get("PYOPT_DEBUG") == "1"  # sanitizers: Cython's bounds checks do not see raw pointers
+OPENMP = os.environ.get("PYOPT_OPENMP") != "0"
+MSVC = sys.platform == "win32"
+
+if MSVC:
+    FLAGS = ["/O2", "/fp:precise", "/std:c11"]
+    OPENMP_FLAGS = ["/openmp"]
+else:
+    FLAGS = [
+        "-O3",
+        "-g0",
+        "-ffp-contract=off",  # the bit law: a fused multiply-add rounds once where two operations round twice
+        "-fno-math-errno",  # else nothing with a square root vectorises; changes no bits
+        "-fno-trapping-math",  # else three-way selects do not; changes no bits
+    ]
+    OPENMP_FLAGS = ["-fopenmp"]
+# gcc silently gives up above 10 pairs of pointers to tell apart: five written arrays and g
+GCC_FLAGS = ["--param=vect-max-version-for-alias-checks=100"]
+DEBUG_FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-ffp-contract=off"]
+X86 = {
+    "baseline": ["-march=x86-64-v2"],
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
+ISAS = {
+    "x86_64": X86,
+    "AMD64": {"baseline": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]} if MSVC else X86,
+    "aarch64": {"neon": []},
+    "arm64": {"neon": []},
+}.get(platform.machine(), {"baseline": []})
+
+SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
+PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
+
+
+def entry(family, name, parameters):
+    """Return the Cython text of the two table entries (float32, float64) of one tile function, and its row."""
+    arrays = [(kind, label) for kind, star, label in parameters if star]
+    scalars = [label for kind, star, label in parameters if not star and kind == "real"]
+    sizes = [f"n[{i}]" for i in range(len(parameters) - len(arrays) - len(scalars))]
+    fused = "real" in {kind for kind, _, _ in parameters}
+    text = []
+    for bits, real in ((32, "float"), (64, "double")):
+        pointers = [f"<{real if kind == 'real' else kind}*>a[{i}]" for i, (kind, _) in enumerate(arrays)]
+        values = [f"(<const {real}*>k)[{i}]" for i in range(len(scalars))]
+        text += [
+            f"cdef void {name}_{bits}(void** a, const void* k, const Py_ssize_t* n) noexcept nogil:",
+            f"    {name}{f'[{real}]' if fused else ''}({', '.join(pointers + values + sizes)})\n",
+        ]
+    labels = tuple(label for _, label in arrays), tuple(scalars)
+    return "\n".join(text), f'    "{family}.{name}": (<size_t>&{name}_32, <size_t>&{name}_64, *{labels!r}),'
+
+
+def table():
+    """Return the text of tables.pxi: includes, entries and the function that fills the table."""
+    includes, entries, rows = [], [], []
+    common = [Path("kernels", name) for name in re.findall(r'^include "(\w+\.pxi)"', TILES.read_text(), re.MULTILINE)]
+    stems = sorted(Path("kernels").glob("*/*.pxi"))
+    for path in [*(p for p in common if p.exists()), *stems]:
+        family = path.stem if path in common else path.parent.name
+        if path in stems:
+            includes.append(f'include "{path.relative_to("kernels").as_posix()}"')
+        for name, parameters in SIGNATURE.findall(path.read_text()):
+            text, row = entry(family, name, PARAMETER.findall(parameters))
+            entries.append(text)
+            rows.append(row)
+    return "\n".join([*includes, "", *entries, "cdef dict fill():", "    return {", *rows, "    }", ""])
+
+
+def write(path, text):
+    """Write only what changed, so that an unchanged tree rebuilds nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+class Build(build_ext):
+    """Swap each extension's source for generated C just before compiling, so that an sdist never sees it."""
+
+    def build_extensions(self):
+        import numpy
+        from Cython.Build import cythonize
+
+        write(GENERATED / "tables.pxi", table())
+        copies = []
+        for extension in self.extensions:
+            name = extension.name.rpartition(".")[2]
+            write(GENERATED / f"{name}.pyx", f'include "../../{extension.sources[0]}"\n')
+            copies.append(Extension(extension.name, [str(GENERATED / f"{name}.pyx")]))
+        made = cythonize(
+            copies,
+            include_path=["kernels", str(GENERATED)],
+            compiler_directives={
+                "language_level": 3, "cdivision": True, "boundscheck": False, "wraparound": False,
+                "initializedcheck": False, "embedsignature": True,
+            },
+        )  # fmt: skip
+        gcc = not MSVC and "clang" not in os.popen(f"{self.compiler.compiler_so[0]} --version").read()
+        for extension, copy in zip(self.extensions, made, strict=True):
+            extension.sources = copy.sources
+            extension.include_dirs = [numpy.get_include(), "kernels"]
+            extension.extra_compile_args += GCC_FLAGS if gcc and not DEBUG else []
+        super().build_extensions()
+
+
+def extension(name, source, flags):
+    return Extension(
+        f"pyopt.kernels.{name}",
+        [f"kernels/{source}"],
+        depends=["setup.py", *(p.as_posix() for p in sorted(Path("kernels").rglob("*")) if p.suffix in {".pxi", ".h"})],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        extra_compile_args=(DEBUG_FLAGS if DEBUG else FLAGS) + flags,
+        extra_link_args=(OPENMP_FLAGS if OPENMP and not MSVC else []) + (DEBUG_FLAGS[2:3] if DEBUG else []),
+    )
+
+
+setup(
+    packages=find_packages(include=["pyopt", "pyopt.*"])
+    + [f"pyopt.{name}" for name in find_packages(include=["kernels", "kernels.*"])],
+    package_dir={"pyopt.kernels": "kernels"},
+    ext_modules=[
+        extension("engine", "engine.pyx", OPENMP_FLAGS if OPENMP else []),
+        *(extension(f"_tiles_{isa}", TILES.name, flags) for isa, flags in ISAS.items()),
+    ],
+    cmdclass={"build_ext": Build},
+)
