@@ -1,0 +1,6 @@
+from ..numerics_cuda import flush, sqrt
+
+
+def adagrad(p, g, sum, step_size, eps):
+    s = sum + g * g
+    return p - step_size * (g / (sqrt(s) + eps)), flush(s)

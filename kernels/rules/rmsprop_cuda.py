@@ -1,0 +1,16 @@
+from ..numerics_cuda import flush, sqrt
+
+
+def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, lr, alpha, one_minus_alpha, eps, momentum):
+    v = alpha * square_avg + one_minus_alpha * (g * g)
+    if grad_avg is None:
+        m = None
+        direction = g / (sqrt(v) + eps)
+    else:
+        centre = grad_avg + one_minus_alpha * (g - grad_avg)
+        m = flush(centre)
+        direction = g / (sqrt(v - centre * centre) + eps)
+    if momentum_buffer is None:
+        return p - lr * direction, flush(v), m, None
+    b = momentum * momentum_buffer + direction
+    return p - lr * b, flush(v), m, flush(b)
