@@ -75,7 +75,7 @@ def reject(a: Any, p: np.ndarray[Any, Any], name: str, zero: bool = False) -> No
             "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
         )
     if zero and not a.flags.writeable:
-        raise ValueError(f"{name} is read-only: zero_grads=True writes to it")
+        raise ValueError(f"{name} is read-only: this step writes to it")
     raise ValueError(f"{name} does not go with the parameter: {a.__array_interface__}, {p.__array_interface__}")
 
 

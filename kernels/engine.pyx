@@ -53,6 +53,17 @@ def features():
     return [*found, "baseline"]
 
 
+def power(double x, Py_ssize_t n):
+    """Return ``x**n`` for n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
+    cdef double y = 1
+    while n > 0:
+        if n & 1:
+            y = y * x
+        x = x * x
+        n = n >> 1
+    return y
+
+
 cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 

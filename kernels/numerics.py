@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from .engine import power
+
+__all__ = ["exp", "flush", "log", "maximum", "power", "sign", "sqrt"]
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -32,17 +36,6 @@ def maximum(a: Array, b: Array) -> Array:
 def flush(x: Array) -> Array:
     """``x`` with subnormal numbers replaced by +0, so that states which die out never slow a step."""
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
-
-
-def power(x: float, n: int) -> float:
-    """``x**n`` for an integer n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
-    y = 1.0
-    while n > 0:
-        if n & 1:
-            y *= x
-        x *= x
-        n >>= 1
-    return y
 
 
 _LN2 = {4: (0.693359375, -2.12194440e-4), 8: (0.693147180369123816490, 1.90821492927058770002e-10)}

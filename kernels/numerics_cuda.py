@@ -17,3 +17,13 @@ def maximum(a, b):
 
 def flush(x):
     return type(x)(0) if abs(x) < np.finfo(type(x)).tiny else x
+
+
+def power(x, n):
+    y = 1.0
+    while n > 0:
+        if n & 1:
+            y *= x
+        x *= x
+        n >>= 1
+    return y

@@ -1,12 +1,8 @@
 # A plan: pointers, sizes, spans and scalars of all tensors of an optimizer, and the step over them.
-cdef struct Array:                  # what an array was when the plan was made
-    void* object
-    void* descr
-    char* data
-
 cdef struct Tensor:
-    Array own[MAX_ARRAYS]           # p at 0, the states from 2 on; 1 stands for g, another array each step
-    char* g                         # NULL: skipped in this step
+    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), the states (NULL: off)
+    void* p                         # the parameter and its dtype as they were when the plan was made
+    void* descr
     Py_ssize_t n, t, group, work
     double carry
 
@@ -28,7 +24,7 @@ cdef struct Step:                   # what all tiles of a plan need
 cdef struct Interval:
     uintptr_t low, high
     Py_ssize_t tensor
-    int array                       # index in Tensor.own; 1: the gradient
+    int array                       # index in Tensor.data
 
 
 cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop,
@@ -42,14 +38,14 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
     cdef int j
     while k < stop:
         n = min(c.tile, stop - k)
-        p = t.own[0].data + k * c.itemsize
-        g = t.g + k * c.itemsize
+        p = t.data[0] + k * c.itemsize
+        g = t.data[1] + k * c.itemsize
         if k == start and n == c.tile:          # a short first tile: the rest starts on a cache line
             n = n - (<size_t>p & 63) // c.itemsize
         a[0] = p
         a[1] = g
         for j in range(2, c.arrays):
-            a[j] = NULL if t.own[j].data is NULL else t.own[j].data + k * c.itemsize
+            a[j] = NULL if t.data[j] is NULL else t.data[j] + k * c.itemsize
         if c.ahead:
             for j in range(c.arrays):
                 if a[j] is not NULL:
@@ -79,7 +75,7 @@ cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span
     cdef uint64_t mode = ieee_mode()
     while left > 0:
         n = min(left, tensors[k].n - start)
-        if tensors[k].g is not NULL:
+        if tensors[k].data[1] is not NULL:
             walk(c, &tensors[k], &works[tensors[k].work], start, start + n, <char*>&scratch)
         left = left - n
         start = 0
@@ -90,6 +86,14 @@ cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span
 cdef int compare(const void* a, const void* b) noexcept nogil:
     cdef uintptr_t x = (<const Interval*>a).low, y = (<const Interval*>b).low
     return (x > y) - (x < y)
+
+
+cdef inline Py_ssize_t size_of(cnp.ndarray a) noexcept:
+    cdef Py_ssize_t size = 1
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(a)):
+        size = size * cnp.PyArray_DIM(a, i)
+    return size
 
 
 cdef inline bint dense(cnp.ndarray a) noexcept:
@@ -145,7 +149,7 @@ cdef class Plan:
     cdef list stages
 
     def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
-        cdef Py_ssize_t i, j, size
+        cdef Py_ssize_t i, j, size, streams = 1
         self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
         self.roles = table[rule][2]
         self.count = len(self.params)
@@ -160,22 +164,21 @@ cdef class Plan:
         self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
         if self.tensors is NULL:
             raise MemoryError
-        size = 0
         for i in range(self.count):
             self.tensors[i].n = cnp.PyArray_SIZE(self.params[i])
             self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
             self.total += self.tensors[i].n
-            self.keep(i, 0, self.params[i])
+            self.tensors[i].p = <void*>self.params[i]
+            self.tensors[i].descr = <void*>cnp.PyArray_DESCR(self.params[i])
+            self.tensors[i].data[0] = <char*>cnp.PyArray_DATA(self.params[i])
             if len(self.states[i]) != self.c.arrays - 2:
                 raise ValueError(f"{len(self.states[i])} states for {self.names[i]}: {rule} has {self.roles[2:]}")
             for j in range(2, self.c.arrays):
-                if self.states[i][j - 2] is not None:
-                    self.keep(i, j, self.states[i][j - 2])
-                    if not alike(self.states[i][j - 2], self.params[i]):
-                        checks.reject(self.states[i][j - 2], self.params[i], f"{self.roles[j]} of {self.names[i]}")
-                    if j > size:
-                        size = j
-        size = self.total * (size + 1) * self.c.itemsize
+                state = self.states[i][j - 2]
+                if state is not None:
+                    self.tensors[i].data[j] = self.state(state, i, j)
+                    streams = max(streams, j)
+        size = self.total * (streams + 1) * self.c.itemsize
         self.c.tile, self.c.ahead = (128, 256) if size > 2 << 20 else (1024, 0)
         self.cut()
         self.apart(False)
@@ -185,10 +188,11 @@ cdef class Plan:
         free(self.spans)
         free(self.works)
 
-    cdef keep(self, Py_ssize_t i, int j, a):
-        if not isinstance(a, cnp.ndarray):
-            raise TypeError(f"{self.roles[j]} of {self.names[i]} is no array: {a!r}")
-        self.tensors[i].own[j] = Array(<void*>a, <void*>cnp.PyArray_DESCR(a), <char*>cnp.PyArray_DATA(a))
+    cdef char* state(self, a, Py_ssize_t i, int j) except NULL:
+        """Return the address of a state. It is not checked again: nobody resizes an array that pyopt made."""
+        if not isinstance(a, cnp.ndarray) or not alike(a, self.params[i]) or not a.flags.writeable:
+            checks.reject(a, self.params[i], f"{self.roles[j]} of {self.names[i]}", True)
+        return <char*>cnp.PyArray_DATA(a)
 
     cdef cut(self):
         """Cut all elements into equal spans, which cross tensors: as much work for each thread, whatever the sizes."""
@@ -223,7 +227,7 @@ cdef class Plan:
         for i in range(self.count):
             size = self.tensors[i].n * self.c.itemsize
             for j in range(self.c.arrays):
-                data = self.tensors[i].g if j == 1 else self.tensors[i].own[j].data
+                data = self.tensors[i].data[j]
                 if data is not NULL and size > 0:
                     list[m] = Interval(<uintptr_t>data, <uintptr_t>data + size, i, j)
                     m += 1
@@ -247,9 +251,9 @@ cdef class Plan:
         return f"the {'gradient' if x.array == 1 else self.roles[x.array]} of {self.names[x.tensor]}"
 
     cdef check(self, tuple grads, bint zero):
-        """Check every array; on return each Tensor.g points to its gradient. Nothing else has changed."""
+        """Check every array; on return data[1] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
-        cdef int j, writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
+        cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
         cdef bint moved = False
         cdef Tensor* t
         cdef char* data
@@ -258,17 +262,12 @@ cdef class Plan:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         for i in range(self.count):
             t = &self.tensors[i]
-            for j in range(self.c.arrays):
-                if t.own[j].object is NULL:
-                    continue
-                a = <cnp.ndarray>t.own[j].object
-                if (cnp.PyArray_DATA(a) != t.own[j].data or <void*>cnp.PyArray_DESCR(a) != t.own[j].descr
-                        or cnp.PyArray_SIZE(a) != t.n or cnp.PyArray_FLAGS(a) & writeable != writeable
-                        or not dense(a)):
-                    checks.changed(a, f"{self.roles[j]} of {self.names[i]}" if j else self.names[i])
+            p = <cnp.ndarray>t.p
+            if (<char*>cnp.PyArray_DATA(p) != t.data[0] or <void*>cnp.PyArray_DESCR(p) != t.descr
+                    or size_of(p) != t.n or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
+                checks.changed(p, self.names[i])
             data = NULL
             if grads[i] is not None:
-                p = <cnp.ndarray>t.own[0].object
                 what = grads[i]
                 if not isinstance(what, cnp.ndarray) or type(what) is not cnp.ndarray and checks.masked(what):
                     checks.reject(what, p, f"the gradient of {self.names[i]}")
@@ -276,14 +275,14 @@ cdef class Plan:
                 if not alike(a, p) or zero and not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_WRITEABLE:
                     checks.reject(a, p, f"the gradient of {self.names[i]}", zero)
                 data = <char*>cnp.PyArray_DATA(a)
-            moved |= data != t.g
-            t.g = data
+            moved |= data != t.data[1]
+            t.data[1] = data
         if moved or zero:
             try:
                 self.apart(zero)
             except ValueError:
                 for i in range(self.count):
-                    self.tensors[i].g = NULL    # so that the next step looks again
+                    self.tensors[i].data[1] = NULL  # so that the next step looks again
                 raise
 
     cdef assign(self, work):
@@ -295,7 +294,7 @@ cdef class Plan:
         self.nworks = 0
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.g is NULL:
+            if t.data[1] is NULL:
                 continue
             if u is NULL or t.group != u.group or t.t != u.t or t.carry != u.carry:
                 key = (t.group, t.t, t.carry)
@@ -355,7 +354,7 @@ cdef class Plan:
                         run_span(&self.c, self.tensors, self.works, self.spans[i])
             active -= 1
             for i in range(self.count):         # no Python code runs from here on: Ctrl-C finds all or nothing
-                if self.tensors[i].g is not NULL:
+                if self.tensors[i].data[1] is not NULL:
                     self.tensors[i].t += 1
                     self.tensors[i].carry = self.works[self.tensors[i].work].carry
         finally:

@@ -1,12 +1,19 @@
-# How many threads a step takes.
-cdef int limit = 0                  # set_threads; 0: as many as OpenMP says
+# How many threads a step takes; threads.py has the policy.
+cdef int wanted = 0                 # what the user said; 0: nothing
+cdef int ceiling = 0                # what the container allows; 0: no limit
 cdef int active = 0                 # steps under way, counted under the GIL: they share the CPUs
 
 
 def set_threads(int n):
     """Use ``n`` threads from now on; 0 returns to OpenMP's number."""
-    global limit
-    limit = n
+    global wanted
+    wanted = n
+
+
+def set_ceiling(int n):
+    """Never take more than ``n`` threads of OpenMP's number; 0: no limit."""
+    global ceiling
+    ceiling = n
 
 
 def threads():
@@ -23,7 +30,9 @@ cdef int claim(Py_ssize_t elements) noexcept:
     cdef int n
     if not HAS_OPENMP or forked or elements < SERIAL:
         return 1
-    n = omp_get_max_threads()
-    if limit > 0:
-        n = limit
+    n = wanted
+    if n == 0:
+        n = omp_get_max_threads()
+        if 0 < ceiling < n:
+            n = ceiling
     return max(1, n // max(1, active))

@@ -12,4 +12,29 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
+from . import functional, losses
+from ._config import show_config
+from .kernels.penalties.elastic_net import ElasticNet
+from .kernels.penalties.l1 import L1
+from .kernels.penalties.l2 import L2
+from .kernels.threads import get_num_threads, set_num_threads
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
+
+__all__ = [
+    "L1",
+    "L2",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ElasticNet",
+    "Lion",
+    "Momentum",
+    "Optimizer",
+    "RMSprop",
+    "functional",
+    "get_num_threads",
+    "losses",
+    "set_num_threads",
+    "show_config",
+]

@@ -17,7 +17,7 @@ from .kernels.spec import Hyper, Penalty, Rule
 
 Params = Iterable[Any]
 
-_GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float64).tiny))
+GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float64).tiny))
 
 
 class Group:
@@ -167,7 +167,7 @@ class Optimizer:
         if isinstance(grads, np.ndarray):
             raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
         if grad_scale != 1.0:
-            grad_scale = _GRAD_SCALE.check(grad_scale)
+            grad_scale = GRAD_SCALE.check(grad_scale)
         changed = False
         for group, own, values in zip(self._groups, self._own, self.param_groups, strict=True):
             if values["params"] is not own:

@@ -1,0 +1,48 @@
+"""What is in use, and why something is not."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from .kernels import engine, isa, threads
+
+
+def show_config() -> dict[str, Any]:
+    """Print which engines, instruction set and threads are in use, and return it as a dict.
+
+    What is unavailable stands there with the original error.
+    """
+    available = isa.available()
+    config = {
+        "pyopt": _version(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "instruction set": f"{isa.active()} (available: {', '.join(available)})",
+        "openmp": "yes" if engine.has_openmp() else "no: built without it, every step is serial",
+        "threads": threads.get_num_threads(),
+        "container's quota": threads.cpu_quota() or "none",
+    }
+    config |= {f"not available: {name}": _why_not(name) for name in isa.NAMES if name not in available}
+    width = max(map(len, config))
+    print("\n".join(f"{key:<{width}}  {value}" for key, value in config.items()))
+    return config
+
+
+def _version() -> str:
+    try:
+        return version("pyopt-kernels")
+    except PackageNotFoundError:
+        return "unknown: not installed as a distribution"
+
+
+def _why_not(name: str) -> str:
+    try:
+        isa.tiles(name)
+    except ImportError as error:
+        return f"{type(error).__name__}: {error}"
+    return "this CPU does not run it"

@@ -1,0 +1,108 @@
+"""Optimizer updates on lists that the caller owns, in the argument order of torch.optim.functional.
+
+``adamw(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *, lr, beta1, ...)`` updates params, states
+and steps in place. Each list has one entry for each parameter; that of a state which the hyper-parameters switch off is
+not looked at. ``state_steps`` is a list of one-element arrays, or one vector: the number of steps taken before. A gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._arrays import Array, make_plan
+from .kernels.rules import RULES
+from .kernels.spec import Rule
+from .optim import GRAD_SCALE, Group
+
+
+def _functional(rule: Rule) -> Callable[..., None]:
+    """Return the functional form of ``rule``."""
+    lists = [f"{state.name}s" for state in rule.states]
+    signature = _signature(rule, ["params", "grads", *lists, "state_steps"])
+
+    def function(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        params = list(given["params"])
+        group = Group(rule, _hypers(rule, given))
+        steps = _steps(given["state_steps"], len(params))
+        taken = [int(step.item()) for step in steps]
+        columns = [
+            _column(given[name], name, len(params)) if on else [None] * len(params)
+            for name, on in zip(lists, group.structure[0], strict=True)
+        ]
+        names = [f"params[{i}]" for i in range(len(params))]
+        states = list(zip(*columns, strict=True))
+        scale = GRAD_SCALE.check(given["grad_scale"])
+        stages = [group.structure[1]]
+        plan = make_plan(f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken)))
+        plan.step(given["grads"], lambda _, t, carry: group.work(scale, t, carry), given["zero_grads"])
+        for step, t in zip(steps, plan.progress()[0], strict=True):
+            step[...] = t
+
+    function.__name__ = function.__qualname__ = rule.name
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__doc__ = rule.doc
+    return function
+
+
+def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
+    """Return the lists by position, then every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
+    defaults: dict[str, Any] = {}
+    starts = {state.start for state in rule.states}
+    for hyper in rule.all_hypers:
+        if isinstance(hyper.default, tuple):
+            defaults |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
+        elif hyper.name not in starts:
+            defaults[hyper.name] = hyper.default
+    defaults |= {"penalty": None, "grad_scale": 1.0, "zero_grads": False}
+    return inspect.Signature(
+        [
+            *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in lists),
+            *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=x) for name, x in defaults.items()),
+        ]
+    )
+
+
+def _hypers(rule: Rule, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that ``Group`` takes."""
+    values: dict[str, Any] = {"penalty": given["penalty"]}
+    for hyper in rule.all_hypers:
+        if isinstance(hyper.default, tuple):
+            values[hyper.name] = tuple(given[f"{hyper.name[:-1]}{i}"] for i in (1, 2))
+        else:
+            values[hyper.name] = given.get(hyper.name, hyper.default)
+    return values
+
+
+def _column(given: Any, name: str, count: int) -> list[Any]:
+    """Return the list of one state, with an entry for each parameter."""
+    column = list(given)
+    if len(column) != count:
+        raise ValueError(f"{name} has {len(column)} entries for {count} parameters")
+    return column
+
+
+def _steps(given: Any, count: int) -> list[Array]:
+    """Return the step counts as one-element arrays that can be written to."""
+    steps = [given[i : i + 1] for i in range(len(given))] if isinstance(given, np.ndarray) else list(given)
+    for i, step in enumerate(_column(steps, "state_steps", count)):
+        if not isinstance(step, np.ndarray) or step.size != 1 or not step.flags.writeable:
+            raise TypeError(f"state_steps[{i}] is {step!r}: a writeable array of one number is needed")
+        if not (step.item() >= 0 and step.item() == int(step.item())):
+            raise ValueError(f"state_steps[{i}] is {step.item()!r}: must be a whole number >= 0")
+    return steps
+
+
+sgd = _functional(RULES["sgd"])
+momentum = _functional(RULES["momentum"])
+adagrad = _functional(RULES["adagrad"])
+rmsprop = _functional(RULES["rmsprop"])
+adam = _functional(RULES["adam"])
+adamw = _functional(RULES["adamw"])
+lion = _functional(RULES["lion"])

@@ -1,0 +1,1 @@
+"""Losses: value and gradient in one call."""
