@@ -15,8 +15,8 @@ def masked(array: Any) -> bool:
     return isinstance(array, np.ma.MaskedArray)
 
 
-def parameters(names: Sequence[str], params: Sequence[Any]) -> bool:
-    """Raise where one of ``params`` cannot be updated in place; return whether all are float64."""
+def parameters(names: Sequence[str], params: Sequence[Any]) -> None:
+    """Raise where one of ``params`` cannot be updated in place."""
     if not params:
         raise ValueError("the list of parameters is empty: at least one array is needed")
     for name, p in zip(names, params, strict=True):
@@ -27,7 +27,6 @@ def parameters(names: Sequence[str], params: Sequence[Any]) -> bool:
             )
         if not p.flags.writeable:
             raise ValueError(f"{name} is read-only: parameters are updated in place")
-    return bool(params[0].dtype == np.float64)
 
 
 def plain_array(a: Any, name: str) -> None:

@@ -117,19 +117,58 @@ cdef inline bint dense(cnp.ndarray a) noexcept:
     return True
 
 
+cdef inline bint native(cnp.ndarray a, int kind) noexcept:
+    """Whether `a` has the type `kind` in the byte order of this machine. An unpickled dtype is an object of its own."""
+    return cnp.PyArray_TYPE(a) == kind and cnp.PyArray_ISNOTSWAPPED(a)
+
+
 cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
     """Whether `a` has the shape, the dtype and the strides of `p`, and is aligned."""
     cdef int i, nd = cnp.PyArray_NDIM(p)
     if cnp.PyArray_NDIM(a) != nd or not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_ALIGNED:
         return False
-    if cnp.PyArray_DESCR(a) is not cnp.PyArray_DESCR(p):
+    if cnp.PyArray_DESCR(a) is not cnp.PyArray_DESCR(p) and not native(a, cnp.PyArray_TYPE(p)):
         return False
     for i in range(nd):
         if cnp.PyArray_DIM(a, i) != cnp.PyArray_DIM(p, i):
             return False
+    for i in range(nd):
         if cnp.PyArray_STRIDE(a, i) != cnp.PyArray_STRIDE(p, i) and cnp.PyArray_DIM(p, i) > 1:
-            return cnp.PyArray_SIZE(p) == 0
+            return size_of(p) == 0
     return True
+
+
+def check_parameters(names, params):
+    """Raise where one of the arrays cannot be updated in place; return whether all are float64."""
+    cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
+    cdef int kind = 0
+    cdef bint fine = len(params) > 0
+    for p in params:
+        if type(p) is not cnp.ndarray or not cnp.PyArray_CHKFLAGS(p, writeable) or not dense(p):
+            fine = False
+            break
+        kind = kind or cnp.PyArray_TYPE(p)
+        if not native(p, kind) or kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+            fine = False
+            break
+    if not fine:
+        checks.parameters(names, params)        # finds what is wrong, or that a subclass of ndarray is all right
+    return cnp.PyArray_TYPE(params[0]) == cnp.NPY_DOUBLE
+
+
+cdef class Guard:
+    """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
+    cdef bint busy
+
+    def run(self, function, *args):
+        """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
+        if self.busy:
+            raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
+        self.busy = True
+        try:
+            return function(*args)
+        finally:
+            self.busy = False
 
 
 cdef class Plan:
@@ -142,9 +181,13 @@ cdef class Plan:
     cdef Tensor* tensors
     cdef Span* spans
     cdef Work* works
-    cdef Py_ssize_t count, nspans, nworks, room, total
+    cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
+    cdef Interval* given            # room for the gradients
+    cdef Py_ssize_t count, nspans, nworks, nowned, room, total
     cdef Step c
-    cdef bint f64, busy
+    cdef int kind
+    cdef bint f64
+    cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
     cdef tuple names, params, states, roles
     cdef list stages
 
@@ -153,7 +196,8 @@ cdef class Plan:
         self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
         self.roles = table[rule][2]
         self.count = len(self.params)
-        self.f64 = checks.parameters(self.names, self.params)
+        self.f64 = check_parameters(self.names, self.params)
+        self.kind = cnp.NPY_DOUBLE if self.f64 else cnp.NPY_FLOAT
         self.c.rule = tile_of(table, rule, self.f64)
         self.c.scale, self.c.decay = tile_of(table, "step.scale", self.f64), tile_of(table, "step.decay", self.f64)
         self.c.itemsize = 8 if self.f64 else 4
@@ -181,12 +225,14 @@ cdef class Plan:
         size = self.total * (streams + 1) * self.c.itemsize
         self.c.tile, self.c.ahead = (128, 256) if size > 2 << 20 else (1024, 0)
         self.cut()
-        self.apart(False)
+        self.own()
 
     def __dealloc__(self):
         free(self.tensors)
         free(self.spans)
         free(self.works)
+        free(self.owned)
+        free(self.given)
 
     cdef char* state(self, a, Py_ssize_t i, int j) except NULL:
         """Return the address of a state. It is not checked again: nobody resizes an array that pyopt made."""
@@ -216,34 +262,57 @@ cdef class Plan:
                     k += 1
                     start = 0
 
-    cdef apart(self, bint zero):
-        """Refuse an array that the step writes and that shares memory with another one."""
-        cdef Interval* list = <Interval*>calloc(self.count * self.c.arrays + 1, sizeof(Interval))
-        cdef Py_ssize_t i, m = 0, size, any = -1, written = -1, other
+    cdef own(self):
+        """Sort the memory of parameters and states, and refuse overlaps."""
+        cdef Py_ssize_t i, n = 0
         cdef int j
-        cdef char* data
-        if list is NULL:
+        self.owned = <Interval*>calloc(self.count * self.c.arrays + 1, sizeof(Interval))
+        self.given = <Interval*>calloc(self.count + 1, sizeof(Interval))
+        if self.owned is NULL or self.given is NULL:
             raise MemoryError
         for i in range(self.count):
-            size = self.tensors[i].n * self.c.itemsize
             for j in range(self.c.arrays):
-                data = self.tensors[i].data[j]
-                if data is not NULL and size > 0:
-                    list[m] = Interval(<uintptr_t>data, <uintptr_t>data + size, i, j)
-                    m += 1
-        qsort(list, m, sizeof(Interval), compare)
-        try:
-            for i in range(m):
-                other = any if list[i].array != 1 or zero else written
-                if other >= 0 and list[other].high > list[i].low:
-                    raise ValueError(f"{self.label(list[i])} and {self.label(list[other])} share memory: "
-                                     "an update in place needs arrays of their own")
-                if any < 0 or list[i].high > list[any].high:
-                    any = i
-                if (list[i].array != 1 or zero) and (written < 0 or list[i].high > list[written].high):
-                    written = i
-        finally:
-            free(list)
+                if j != 1 and self.tensors[i].data[j] is not NULL and self.tensors[i].n > 0:
+                    self.owned[n] = self.interval(i, j)
+                    n += 1
+        self.nowned = n
+        self.sort(self.owned, n)
+
+    cdef Interval interval(self, Py_ssize_t i, int j) noexcept:
+        cdef uintptr_t low = <uintptr_t>self.tensors[i].data[j]
+        return Interval(low, low + self.tensors[i].n * self.c.itemsize, i, j)
+
+    cdef sort(self, Interval* list, Py_ssize_t n):
+        cdef Py_ssize_t i
+        qsort(list, n, sizeof(Interval), compare)
+        for i in range(1, n):
+            if list[i - 1].high > list[i].low:
+                self.clash(list[i - 1], list[i])
+
+    cdef apart(self, bint zero):
+        """Refuse a gradient that shares memory with what the step writes."""
+        cdef Py_ssize_t i, low, high, middle, n = 0
+        cdef Interval x
+        for i in range(self.count):
+            if self.tensors[i].data[1] is NULL or self.tensors[i].n == 0:
+                continue
+            x = self.interval(i, 1)
+            low, high = 0, self.nowned          # the last owned interval that begins before x ends
+            while low < high:
+                middle = (low + high) // 2
+                if self.owned[middle].low < x.high:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low > 0 and self.owned[low - 1].high > x.low:
+                self.clash(self.owned[low - 1], x)
+            self.given[n] = x
+            n += 1
+        if zero:
+            self.sort(self.given, n)
+
+    cdef clash(self, Interval a, Interval b):
+        raise ValueError(f"{self.label(a)} and {self.label(b)} share memory: an update in place needs arrays of their own")
 
     cdef label(self, Interval x):
         if x.array == 0:
@@ -254,17 +323,18 @@ cdef class Plan:
         """Check every array; on return data[1] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
         cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
-        cdef bint moved = False
+        cdef bint moved = not self.separate
         cdef Tensor* t
         cdef char* data
         cdef cnp.ndarray p, a
+        self.separate = False                   # until all is found well
         if len(grads) != self.count:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         for i in range(self.count):
             t = &self.tensors[i]
             p = <cnp.ndarray>t.p
-            if (<char*>cnp.PyArray_DATA(p) != t.data[0] or <void*>cnp.PyArray_DESCR(p) != t.descr
-                    or size_of(p) != t.n or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
+            if (<char*>cnp.PyArray_DATA(p) != t.data[0]
+                    or <void*>cnp.PyArray_DESCR(p) != t.descr and not native(p, self.kind) or size_of(p) != t.n or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
                 checks.changed(p, self.names[i])
             data = NULL
             if grads[i] is not None:
@@ -277,13 +347,9 @@ cdef class Plan:
                 data = <char*>cnp.PyArray_DATA(a)
             moved |= data != t.data[1]
             t.data[1] = data
-        if moved or zero:
-            try:
-                self.apart(zero)
-            except ValueError:
-                for i in range(self.count):
-                    self.tensors[i].data[1] = NULL  # so that the next step looks again
-                raise
+        if moved or zero and not self.zeroed:
+            self.apart(zero)
+        self.separate, self.zeroed = True, zero
 
     cdef assign(self, work):
         """Ask `work` once for each combination of group, step count and carry, and round its scalars."""
@@ -336,9 +402,8 @@ cdef class Plan:
         cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
         cdef Py_ssize_t i
         cdef int n
-        if self.busy:
-            raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
-        self.busy = True
+        cdef uint64_t mode
+        mode = ieee_mode()                      # a caller's flush-to-zero would round scalars otherwise
         try:
             self.check(hold, zero)
             self.assign(work)
@@ -358,7 +423,7 @@ cdef class Plan:
                     self.tensors[i].t += 1
                     self.tensors[i].carry = self.works[self.tensors[i].work].carry
         finally:
-            self.busy = False
+            restore_mode(mode)
 
     def progress(self):
         """Return the step counts and the carries, a list each."""

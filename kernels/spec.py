@@ -58,6 +58,8 @@ class Hyper:
             number = float(x)
         except (TypeError, ValueError, OverflowError):
             raise TypeError(f"{self.name}={shown!r}: must be {self.range}") from None
+        if isinstance(x, (bool, np.bool_)):
+            raise TypeError(f"{self.name}={shown!r}: must be {self.range}")
         inside = self.low <= number < self.high or (self.closed and number == self.high)
         if isinstance(x, str) or not inside:
             raise ValueError(f"{self.name}={shown!r}: must be {self.range}")

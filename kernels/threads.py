@@ -15,10 +15,10 @@ from . import engine
 def set_num_threads(n: int | None) -> None:
     """Let large steps take ``n`` threads from now on; None returns to the number at import.
 
-    Raises ValueError where n is no integer >= 1.
+    Raises ValueError where n is no integer from 1 to 1024.
     """
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise ValueError(f"n={n!r}: the number of threads must be an integer >= 1, or None")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024):
+        raise ValueError(f"n={n!r}: the number of threads must be an integer from 1 to 1024, or None")
     engine.set_threads(n or 0)
 
 
@@ -63,8 +63,8 @@ def _from_environment() -> None:
     """Take over PYOPT_NUM_THREADS, and the container's quota where OMP_NUM_THREADS does not say otherwise."""
     text = os.environ.get("PYOPT_NUM_THREADS")
     if text is not None:
-        if not text.isascii() or not text.isdigit() or int(text) < 1:
-            raise ImportError(f"PYOPT_NUM_THREADS={text!r}: must be an integer >= 1")
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+            raise ImportError(f"PYOPT_NUM_THREADS={text!r}: must be an integer from 1 to 1024")
         engine.set_threads(int(text))
     if "OMP_NUM_THREADS" not in os.environ:
         engine.set_ceiling(cpu_quota() or 0)

@@ -37,7 +37,7 @@ def beside(p: Array, start: float | Array) -> Array:
     Its address has p's offset within a cache line, so that one short first tile aligns both.
     """
     raw = np.empty(p.nbytes + 64, np.uint8)
-    offset = (p.ctypes.data - raw.ctypes.data) % 64
+    offset = (p.__array_interface__["data"][0] - raw.__array_interface__["data"][0]) % 64
     state: Array = np.ndarray(p.shape, p.dtype, raw, offset, p.strides)
     state[...] = start
     return state

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ._arrays import Array, beside, make_plan
-from .kernels import checks, step
+from .kernels import engine, step
 from .kernels.rules import RULES
 from .kernels.spec import Hyper, Penalty, Rule
 
@@ -30,11 +31,11 @@ class Group:
         self.structure: tuple[Any, ...] = ()
         self.refresh(values)
 
-    def refresh(self, group: dict[str, Any]) -> bool:
-        """Take over what was written to ``group``, checked; return whether states or stages changed with it."""
+    def refresh(self, group: dict[str, Any]) -> None:
+        """Take over what was written to ``group``, checked."""
         given = self.read(group)
         if given == self.seen:
-            return False
+            return
         values = {}
         for hyper, value in zip(self.rule.all_hypers, given, strict=False):
             values[hyper.name] = value if hyper.name == "lr" and callable(value) else hyper.check(value)
@@ -42,14 +43,13 @@ class Group:
         if wrong := self.rule.check(self.h):
             raise ValueError(wrong)
         penalties = _penalties(given[-1])
-        group.update(values, penalty=given[-1])
+        group.update(values, penalty=given[-1] if penalties[:1] == (given[-1],) else penalties or None)
         self.seen = self.read(group)
         self.penalties = tuple(penalty for penalty in penalties if any(penalty.scalars()))
-        before, self.structure = self.structure, (
+        self.structure = (
             tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),
             step.stages(self.rule, self.h, self.penalties),
-        )  # fmt: skip
-        return self.structure != before
+        )
 
     def work(self, grad_scale: float, t: int, carry: float) -> step.Work:
         """Return what step ``t`` (from 1 on) hands to the stages."""
@@ -68,6 +68,17 @@ class Group:
     def start(self, value: float | str) -> float:
         """Return the first value of a state."""
         return getattr(self.h, value) if isinstance(value, str) else value
+
+
+class Made(NamedTuple):
+    """All that an optimizer was made of, replaced as one: a change takes effect as a whole or not at all."""
+
+    groups: list[Group]
+    own: list[tuple[Array, ...]]  # the parameters by group; names, states and plan go through them in order
+    names: list[str]
+    states: list[list[Array | None]]
+    structures: list[Any]
+    plan: Any
 
 
 class Optimizer:
@@ -113,11 +124,8 @@ class Optimizer:
         bound.apply_defaults()
         self.defaults = {name: value for name, value in bound.arguments.items() if name != "params"}
         self.param_groups: list[dict[str, Any]] = []
-        self._groups: list[Group] = []
-        self._own: list[tuple[Array, ...]] = []
-        self._names: list[str] = []
-        self._states: list[list[Array | None]] = []
-        self._plan: Any = None
+        self._guard = engine.Guard()
+        self._made = Made([], [], [], [], [], None)
         given = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -125,24 +133,27 @@ class Optimizer:
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add arrays with hyper-parameters of their own: ``{"params": [...], "lr": ...}``."""
+        self._guard.run(self._add, group)
+
+    def _add(self, group: Mapping[str, Any]) -> None:
         if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f"{group!r}: a parameter group is a dict with 'params' and hyper-parameters")
+            raise TypeError(f"{_brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
         if unknown := set(group) - set(self.defaults) - {"params"}:
             raise TypeError(f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}")
-        pairs = _named(group["params"], len(self._names))
-        names, arrays = [name for name, _ in pairs], tuple(array for _, array in pairs)
-        if twice := sorted({name for name in names if [*self._names, *names].count(name) > 1}):
+        had = self._made
+        pairs = _named(group["params"], len(had.names))
+        arrays = tuple(array for _, array in pairs)
+        names = [*had.names, *(name for name, _ in pairs)]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"the names {twice} are used twice")
         values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
         new = Group(self.rule, values)
-        empty: list[Array | None] = [None] * len(self.rule.states)
-        owned = [*self._own, arrays]
-        plan, states = self._make([*self._groups, new], owned, [*self._names, *names],
-                                  [*self._states, *([empty] * len(arrays))], *self._progress(len(arrays)))  # fmt: skip
-        self.param_groups.append({"params": arrays, "param_names": tuple(names), **values})
-        self._plan, self._states, self._own = plan, states, owned
-        self._groups.append(new)
-        self._names += names
+        steps, carries = had.plan.progress() if had.plan is not None else ([], [])
+        states = [*had.states, *([None] * len(self.rule.states) for _ in arrays)]
+        made = self._make([*had.groups, new], [*had.own, arrays], names, states,
+                          [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
+        self._made = made
 
     def step(self, grads: Sequence[Array | None], grad_scale: float = 1.0, zero_grads: bool = False) -> None:
         """Update all parameters in place.
@@ -164,50 +175,50 @@ class Optimizer:
         RuntimeError
             Where another thread is in the middle of a step of this optimizer.
         """
+        self._guard.run(self._step, grads, grad_scale, zero_grads)
+
+    def _step(self, grads: Sequence[Array | None], grad_scale: float, zero_grads: bool) -> None:
         if isinstance(grads, np.ndarray):
             raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
         if grad_scale != 1.0:
             grad_scale = GRAD_SCALE.check(grad_scale)
-        changed = False
-        for group, own, values in zip(self._groups, self._own, self.param_groups, strict=True):
+        made = self._made
+        for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
             if values["params"] is not own:
                 raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
-            if group.refresh(values):
-                changed = True
-        if changed:
-            self._plan, self._states = self._make(
-                self._groups, self._own, self._names, self._states, *self._plan.progress()
-            )
-        self._plan.step(grads, partial(self._work, grad_scale), zero_grads)
+            group.refresh(values)
+        if made.structures != [group.structure for group in made.groups]:
+            made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
+        made.plan.step(grads, partial(_work, made.groups, grad_scale), zero_grads)
 
-    def _work(self, grad_scale: float, group: int, t: int, carry: float) -> step.Work:
-        return self._groups[group].work(grad_scale, t, carry)
-
-    def _make(self, groups: Sequence[Group], own: Sequence[Sequence[Array]], names: Sequence[str],
-              states: Sequence[Sequence[Array | None]], steps: Sequence[int], carries: Sequence[float],
-              ) -> tuple[Any, list[list[Array | None]]]:  # fmt: skip
+    def _make(self, groups: list[Group], own: list[tuple[Array, ...]], names: list[str],
+              states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
         params = [array for arrays in own for array in arrays]
         index = [i for i, arrays in enumerate(own) for _ in arrays]
-        checks.parameters(names, params)
+        engine.check_parameters(names, params)
         filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
-        stages = [group.structure[1] for group in groups]
-        return make_plan(f"rules.{self.rule.kernel}", names, params, filled, index, stages, steps, carries), filled
-
-    def _progress(self, new: int = 0) -> tuple[list[int], list[float]]:
-        steps, carries = self._plan.progress() if self._plan is not None else ([], [])
-        return [*steps, *[0] * new], [*carries, *[0.0] * new]
+        structures = [group.structure for group in groups]
+        stages = [stages for _, stages in structures]
+        plan = make_plan(f"rules.{self.rule.kernel}", names, params, filled, index, stages, steps, carries)
+        return Made(groups, own, names, filled, structures, plan)
 
     @property
     def state(self) -> list[dict[str, Any]]:
-        """The states of each parameter, in order: ``step``, the number of steps taken, and the rule's arrays."""
+        """What belongs to each parameter, in order: ``step``, the number of steps taken, ``carry``, and the rule's arrays.
+
+        The arrays are the live ones.
+        """
         names = [state.name for state in self.rule.states]
         return [
-            {"step": t, "carry": carry, **{name: array for name, array in zip(names, own, strict=True) if array is not None}}
-            for t, carry, own in zip(*self._progress(), self._states, strict=True)
+            {"step": t, "carry": carry} | {name: array for name, array in zip(names, own, strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), self._made.states, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it."""
+        return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
+
+    def _snapshot(self) -> dict[str, Any]:
         states = [
             {key: value.copy(order="K") if isinstance(value, np.ndarray) else value for key, value in state.items()}
             for state in self.state
@@ -227,56 +238,58 @@ class Optimizer:
         ValueError, TypeError
             Where rule, number of groups or parameters, names, shapes or dtypes differ; nothing has changed then.
         """
-        saved = state_dict.get("param_groups", ())
-        if state_dict.get("version") != 1 or state_dict.get("rule") != self.rule.name:
-            raise ValueError(
-                f"a state_dict of rule {state_dict.get('rule')!r}, version {state_dict.get('version')!r}: "
-                f"must be {self.rule.name!r}, 1"
-            )
+        self._guard.run(self._load, state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        keys = {"version", "rule", "state", "param_groups"}
+        if not isinstance(state_dict, Mapping) or set(state_dict) != keys:
+            raise ValueError(f"a state_dict is a dict with the keys {sorted(keys)}, got {_brief(state_dict)}")
+        for key, must in (("version", 1), ("rule", self.rule.name)):
+            if state_dict[key] != must:
+                raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
+        saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(self.param_groups)}")
-        groups, values = [], []
+        values = []
         for i, (have, given) in enumerate(zip(self.param_groups, saved, strict=True)):
+            if set(given) != set(have):
+                raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
             if tuple(given["param_names"]) != have["param_names"]:
                 raise ValueError(
-                    f"group {i} of the state_dict has the parameters {list(given['param_names'])}, "
-                    f"the optimizer {list(have['param_names'])}"
+                    f"group {i} of the state_dict has the parameters {list(given['param_names'])}: "
+                    f"must be {list(have['param_names'])}"
                 )
-            if set(given) != set(have):
-                raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}, must be {sorted(have)}")
             values.append({**given, "params": have["params"], "param_names": have["param_names"]})
-            groups.append(Group(self.rule, values[-1]))
-        states, steps, carries = self._read_states(state_dict["state"], groups)
-        plan, states = self._make(groups, self._own, self._names, states, steps, carries)
-        for have, given in zip(self.param_groups, values, strict=True):
-            have.update(given)
-        self._groups, self._states, self._plan = groups, states, plan
+        groups = [Group(self.rule, value) for value in values]
+        states, steps, carries = self._read(state_dict["state"], groups)
+        made = self._make(groups, self._made.own, self._made.names, states, steps, carries)
+        self._made, self.param_groups = made, values
 
-    def _read_states(self, saved: Mapping[int, Any], groups: Sequence[Group]) -> Any:
-        params = [(group, p) for group, own in zip(groups, self._own, strict=True) for p in own]
-        if set(saved) != set(range(len(params))):
-            raise ValueError(f"the state_dict has states for {len(saved)} parameters, the optimizer has {len(params)}")
+    def _read(self, saved: Mapping[int, Any], groups: list[Group]) -> tuple[Any, list[int], list[float]]:
+        """Return checked copies of the states, and the step counts and carries."""
+        params = [(group, p) for group, own in zip(groups, self._made.own, strict=True) for p in own]
+        if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
+            raise ValueError(f"the state_dict has states for {_brief(saved)}: must be for 0 to {len(params) - 1}")
+        known = {"step", "carry", *(state.name for state in self.rule.states)}
         states: list[list[Array | None]] = []
         for i, (group, p) in enumerate(params):
-            entry, name = dict(saved[i]), self._names[i]
-            row: list[Array | None] = []
-            for state, on in zip(self.rule.states, group.structure[0], strict=True):
-                array = entry.get(state.name)
-                if array is None and on:
-                    raise ValueError(f"{name} has no {state.name} in the state_dict")
-                if array is not None and (array.shape != p.shape or array.dtype != p.dtype):
-                    raise ValueError(
-                        f"{state.name} of {name} is {array.dtype} {array.shape} in the state_dict, "
-                        f"must be {p.dtype} {p.shape}"
-                    )
-                row.append(None if array is None else beside(p, array))
-            known = {"step", "carry", *(state.name for state in self.rule.states)}
-            if not set(entry) <= known or not {"step", "carry"} <= set(entry):
-                raise ValueError(f"{name} has {sorted(entry)} in the state_dict, known are {sorted(known)}")
-            if not isinstance(entry["step"], (int, np.integer)) or entry["step"] < 0:
-                raise ValueError(f"step of {name} is {entry['step']!r} in the state_dict: must be an integer >= 0")
-            states.append(row)
-        return states, [int(saved[i]["step"]) for i in saved], [float(saved[i]["carry"]) for i in saved]
+            entry, name = saved[i], self._made.names[i]
+            needed = {s.name for s, on in zip(self.rule.states, group.structure[0], strict=True) if on}
+            if not needed | {"step", "carry"} <= set(entry) <= known:
+                raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
+            t = entry["step"]
+            if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
+                raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer >= 0")
+            arrays = [entry.get(state.name) for state in self.rule.states]
+            for state, array in zip(self.rule.states, arrays, strict=True):
+                if array is not None and (getattr(array, "shape", None), getattr(array, "dtype", None)) != (p.shape, p.dtype):
+                    raise ValueError(f"{state.name} of {name} is {_brief(array)}: must be {p.dtype} of shape {p.shape}")
+            states.append([None if array is None else beside(p, array) for array in arrays])
+        order = range(len(params))
+        return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} is bound to the memory of its arrays: copy or pickle state_dict() instead")
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -284,6 +297,18 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
             lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
         return "\n".join([*lines, ")"])
+
+
+def _work(groups: Sequence[Group], grad_scale: float, group: int, t: int, carry: float) -> step.Work:
+    return groups[group].work(grad_scale, t, carry)
+
+
+def _brief(value: Any) -> str:
+    """Return what ``value`` is, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _named(params: Any, first: int) -> list[tuple[str, Any]]:
