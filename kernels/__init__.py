@@ -12,7 +12,7 @@ norms          reductions over one tree, the same bits everywhere
 numerics       sign, flush, exp, ...: spelled the same in all three forms
 spec           Rule, State, Hyper, Penalty: what a stem declares
 checks         what is wrong with an array, in words
-engine         plan, sweep and threads: compiled once, knows no instruction set
+engine         arrays, walk, plan, sweep, threads: compiled once, knows no instruction set
 tiles, isa     the tile functions, compiled once per instruction set; which of them run
 threads        how many threads a step may take
 platform.h     what the engine needs from compiler, CPU and operating system

@@ -37,6 +37,8 @@ cdef enum:
     SPAN = 65536                    # elements that a thread takes at a time, at most
 
 include "threads.pxi"
+include "arrays.pxi"
+include "walk.pxi"
 include "plan.pxi"
 include "sweep.pxi"
 
