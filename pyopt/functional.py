@@ -33,7 +33,7 @@ def _functional(rule: Rule) -> Callable[..., None]:
         steps = _steps(given["state_steps"], len(params))
         taken = [int(step.item()) for step in steps]
         columns = [
-            _column(given[name], name, len(params)) if on else [None] * len(params)
+            _complete(given[name], name, len(params)) if on else [None] * len(params)
             for name, on in zip(lists, group.structure[0], strict=True)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
@@ -85,6 +85,15 @@ def _column(given: Any, name: str, count: int) -> list[Any]:
     column = list(given)
     if len(column) != count:
         raise ValueError(f"{name} has {len(column)} entries for {count} parameters")
+    return column
+
+
+def _complete(given: Any, name: str, count: int) -> list[Any]:
+    """Return the list of a state that the update needs."""
+    column = _column(given, name, count)
+    for i, array in enumerate(column):
+        if array is None:
+            raise TypeError(f"{name}[{i}] is None: an array is needed, zeros before the first step")
     return column
 
 

@@ -39,10 +39,11 @@ class Group:
         values = {}
         for hyper, value in zip(self.rule.all_hypers, given, strict=False):
             values[hyper.name] = value if hyper.name == "lr" and callable(value) else hyper.check(value)
-        self.h = self.rule.Values(**values)
-        if wrong := self.rule.check(self.h):
+        h = self.rule.Values(**values)
+        if wrong := self.rule.check(h):
             raise ValueError(wrong)
         penalties = _penalties(given[-1])
+        self.h = h
         group.update(values, penalty=given[-1] if penalties[:1] == (given[-1],) else penalties or None)
         self.seen = self.read(group)
         self.penalties = tuple(penalty for penalty in penalties if any(penalty.scalars()))
@@ -61,7 +62,7 @@ class Group:
     def states(self, p: Array, have: Sequence[Array | None]) -> list[Array | None]:
         """Return the states of ``p``: those in ``have``, and a new one where one is on and missing."""
         return [
-            (array if array is not None else beside(p, self.start(state.start))) if on else array
+            beside(p, self.start(state.start)) if on and array is None else array
             for state, on, array in zip(self.rule.states, self.structure[0], have, strict=True)
         ]
 
@@ -199,7 +200,11 @@ class Optimizer:
         filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
         structures = [group.structure for group in groups]
         stages = [stages for _, stages in structures]
-        plan = make_plan(f"rules.{self.rule.kernel}", names, params, filled, index, stages, steps, carries)
+        used = [
+            [array if on else None for array, on in zip(row, structures[i][0], strict=True)]
+            for i, row in zip(index, filled, strict=True)
+        ]
+        plan = make_plan(f"rules.{self.rule.kernel}", names, params, used, index, stages, steps, carries)
         return Made(groups, own, names, filled, structures, plan)
 
     @property
