@@ -17,7 +17,7 @@ JMLR 2011, https://jmlr.org/papers/v12/duchi11a.html
 >>> opt = pyopt.Adagrad([w], lr=0.1)
 >>> for _ in range(2): opt.step([2 * w])
 >>> print(w.round(4))
-[ 0.8331 -1.8312]
+[ 0.8331 -1.8311]
 """
 
 from ..numerics import flush, sqrt

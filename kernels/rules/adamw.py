@@ -16,7 +16,7 @@ Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 
 >>> opt = pyopt.AdamW([w], lr=0.1)
 >>> for _ in range(2): opt.step([2 * w])
 >>> print(w.round(4))
-[ 0.7986 -1.7964]
+[ 0.7985 -1.7963]
 """
 
 from dataclasses import replace

@@ -22,7 +22,7 @@ neural networks", 2013, https://arxiv.org/abs/1308.0850 (centered)
 >>> opt = pyopt.RMSprop([w], lr=0.01)
 >>> for _ in range(2): opt.step([2 * w])
 >>> print(w.round(4))
-[ 0.8325 -1.8309]
+[ 0.8329 -1.8309]
 """
 
 from ..numerics import flush, sqrt
