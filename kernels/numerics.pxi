@@ -44,12 +44,11 @@ cdef inline real exp(real x) noexcept nogil:
         memcpy(&bits32, &k, 4)
         k = k - magic
         r = (x - k * <float>0.693359375) - k * <float>-2.12194440e-4
-        y = <float>(1.0 / 5040)
-        y = y * r + <float>(1.0 / 720)
-        y = y * r + <float>(1.0 / 120)
-        y = y * r + <float>(1.0 / 24)
-        y = y * r + <float>(1.0 / 6)
-        y = y * r + <float>0.5
+        y = <float>0.0013814540110662062
+        y = y * r + <float>0.008368745111447203
+        y = y * r + <float>0.04166839078565286
+        y = y * r + <float>0.16666520399016177
+        y = y * r + <float>0.49999993432113976
         y = (y * r) * r + r
         y = y + <float>1.0
         bits32 = (bits32 << 23) + 0x3f800000U
@@ -61,18 +60,16 @@ cdef inline real exp(real x) noexcept nogil:
         memcpy(&bits64, &k, 8)
         k = k - magic
         r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
-        y = 1.0 / 6227020800.0
-        y = y * r + 1.0 / 479001600.0
-        y = y * r + 1.0 / 39916800.0
-        y = y * r + 1.0 / 3628800.0
-        y = y * r + 1.0 / 362880.0
-        y = y * r + 1.0 / 40320.0
-        y = y * r + 1.0 / 5040.0
-        y = y * r + 1.0 / 720.0
-        y = y * r + 1.0 / 120.0
-        y = y * r + 1.0 / 24.0
-        y = y * r + 1.0 / 6.0
-        y = y * r + 0.5
+        y = 2.5000549356466628e-08
+        y = y * r + 2.763031829960557e-07
+        y = y * r + 2.7557585235057476e-06
+        y = y * r + 2.4801492911096425e-05
+        y = y * r + 0.00019841269507356738
+        y = y * r + 0.001388888894380203
+        y = y * r + 0.00833333333349435
+        y = y * r + 0.04166666666652955
+        y = y * r + 0.16666666666666413
+        y = y * r + 0.5000000000000011
         y = (y * r) * r + r
         y = y + 1.0
         bits64 = (bits64 << 52) + 0x3ff0000000000000ULL
@@ -82,13 +79,15 @@ cdef inline real exp(real x) noexcept nogil:
 
 cdef inline double log(double x) noexcept nogil:
     """ln x for x >= 1: x = m 2^e with m in [0.71, 1.42), and ln m = 2 artanh((m - 1) / (m + 1)) as its series."""
-    cdef double m, s, z, y
-    cdef uint64_t bits
-    cdef int64_t e
+    cdef double m, e, s, z, y
+    cdef uint64_t bits, biased
     memcpy(&bits, &x, 8)
-    e = <int64_t>((bits + (0x3ff0000000000000ULL - 0x3fe6a09e667f3bcdULL)) >> 52) - 1023
-    bits = bits - (<uint64_t>e << 52)
+    biased = (bits + (0x3ff0000000000000ULL - 0x3fe6a09e667f3bcdULL)) >> 52
+    bits = bits - ((biased - 1023) << 52)
     memcpy(&m, &bits, 8)
+    bits = biased | 0x4330000000000000ULL       # 2^52 + biased: SSE2 and AVX2 have no conversion of 64-bit integers
+    memcpy(&e, &bits, 8)
+    e = e - 4503599627371519.0                  # 2^52 + 1023
     s = (m - 1.0) / (m + 1.0)
     z = s * s
     y = 1.0 / 21.0
@@ -102,4 +101,4 @@ cdef inline double log(double x) noexcept nogil:
     y = y * z + 1.0 / 5.0
     y = y * z + 1.0 / 3.0
     y = 2.0 * s + (2.0 * s) * (z * y)
-    return x if x != x else (<double>e) * 0.693147180369123816490 + (y + (<double>e) * 1.90821492927058770002e-10)
+    return x if x != x else e * 0.693147180369123816490 + (y + e * 1.90821492927058770002e-10)

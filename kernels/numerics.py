@@ -39,8 +39,12 @@ def flush(x: Array) -> Array:
 
 
 _LN2 = {4: (0.693359375, -2.12194440e-4), 8: (0.693147180369123816490, 1.90821492927058770002e-10)}
-_FACTORIALS = {4: (5040, 720, 120, 24, 6, 2), 8: (6227020800, 479001600, 39916800, 3628800, 362880, 40320, 5040, 720,
-                                                  120, 24, 6, 2)}  # fmt: skip
+_EXP = {  # minimax for (e^r - 1 - r) / r^2 over |r| <= ln 2 / 2: relative errors of e^r 3e-9 and 4e-18
+    4: (0.0013814540110662062, 0.008368745111447203, 0.04166839078565286, 0.16666520399016177, 0.49999993432113976),
+    8: (2.5000549356466628e-08, 2.763031829960557e-07, 2.7557585235057476e-06, 2.4801492911096425e-05,
+        0.00019841269507356738, 0.001388888894380203, 0.00833333333349435, 0.04166666666652955, 0.16666666666666413,
+        0.5000000000000011),
+}  # fmt: skip
 
 
 def exp(x: Array) -> Array:
@@ -56,9 +60,9 @@ def exp(x: Array) -> Array:
         scale = ((k.view(bits) << bits(shift)) + bits(bias)).view(x.dtype)
         k = k - real(magic)
         r = (x - k * high) - k * low
-        y = np.full_like(x, 1.0 / _FACTORIALS[size][0])
-        for n in _FACTORIALS[size][1:]:
-            y = y * r + real(1.0 / n)
+        y = np.full_like(x, _EXP[size][0])
+        for c in _EXP[size][1:]:
+            y = y * r + real(c)
         y = ((y * r) * r + r) + real(1)
         return np.where(x < real(lowest), real(0), y * scale)
 
