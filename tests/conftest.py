@@ -1,0 +1,52 @@
+"""Fixtures that every file of tests shares: what the registry has, and the settings that a test may change."""
+
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, golden.py and contract.py
+pytest.register_assert_rewrite("helpers", "contract")
+
+import pyopt  # noqa: E402
+from pyopt.kernels import isa as instruction_sets  # noqa: E402
+from pyopt.kernels.penalties import PENALTIES  # noqa: E402
+from pyopt.kernels.rules import RULES  # noqa: E402
+
+# the same examples in every run: a red test must stay red until its cause is gone
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(params=sorted(RULES))
+def rule(request):
+    """Each rule of the registry, by its Rule."""
+    return RULES[request.param]
+
+
+@pytest.fixture(params=sorted(PENALTIES))
+def penalty(request):
+    """Each penalty of the registry, by its class."""
+    return PENALTIES[request.param]
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=lambda real: real.__name__)
+def dtype(request):
+    """Each compute type."""
+    return request.param
+
+
+@pytest.fixture(params=instruction_sets.available())
+def isa(request):
+    """The name of each instruction set that this machine runs, in use during the test."""
+    with instruction_sets.use(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    """Return to the number of threads at import, whatever the test asked for."""
+    yield
+    pyopt.set_num_threads(None)

@@ -1,0 +1,98 @@
+"""What belongs to a rule and to a penalty, and what is missing from one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Gradient", "Ranges", "Source")}
+PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
+
+
+def faults(folder: Path, stem: str, kernel: str, *, tiles: Mapping, exported: bool, golden: bool) -> list[str]:
+    """Return what is missing from a stem, or disagrees between its forms; an empty list for a complete one.
+
+    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``tiles`` is the
+    table of compiled functions.
+    """
+    family = folder.name
+    found = [f"{stem}: not exported in pyopt"] if not exported else []
+    if not golden:
+        found.append(f"{stem}: no row in tests/golden.py")
+    paths = {
+        suffix: folder / f"{base}{suffix}" for base, suffix in ((stem, ".py"), (kernel, ".pxi"), (kernel, "_cuda.py"))
+    }
+    missing = [f"{stem}: no file {path.name}" for path in paths.values() if not path.exists()]
+    if paths[".py"].exists():
+        text = (ast.get_docstring(ast.parse(paths[".py"].read_text()), clean=False) or "").rstrip()
+        found += [f"{stem}: {fault}" for fault in docstring_faults(text, family)]
+    if missing:
+        return found + missing
+    return found + [f"{stem}: {fault}" for fault in signature_faults(folder, kernel, tiles)]
+
+
+def docstring_faults(text: str, family: str) -> list[str]:
+    """Return what is missing from the docstring of a stem."""
+    lines = text.splitlines() or [""]
+    found = []
+    if not re.match(r"\S.*[.:]( |$)", lines[0]) or (len(lines) > 1 and lines[1]):
+        found.append("the docstring does not start with a summary of one line")
+    if family == "rules" and not re.search(
+        r"^\.\. math::\n\n    \S.* = |^\.\. math::\n\n    \S.* &= ", text, re.MULTILINE
+    ):
+        found.append("no equation (.. math::) in the docstring")
+    for name in SECTIONS[family]:
+        if not re.search(rf"^{name}: \S", text, re.MULTILINE):
+            found.append(f"no section {name}: in the docstring")
+    source = re.search(r"^Source: (.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    source = source.group(1) if source else ""
+    if "https://" not in source:
+        found.append("no URL in the section Source:")
+    if not re.search(r"\b(18|19|20)\d\d\b", re.sub(r"https://\S+", "", source)):
+        found.append("no year in the section Source:")
+    example = re.search(r"^>>> .*\Z", text, re.MULTILINE | re.DOTALL)
+    if (
+        example is None
+        or not 4 <= len(example.group().splitlines()) <= 8
+        or not re.search(r"\n[^>]+\Z", example.group())
+    ):
+        found.append("no example of about 5 lines with its output at the end of the docstring")
+    return found
+
+
+def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
+    """Return how the forms of a kernel differ in their arguments."""
+    name = kernel if folder.name == "rules" else f"{kernel}_gradient"
+    reference = "reference" if folder.name == "rules" else "gradient"
+    forms = {
+        f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
+        f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
+        f"{name} in {kernel}.pxi": pxi_arguments(folder / f"{kernel}.pxi", name),
+    }
+    row = tiles.get(f"{folder.name}.{name}")
+    forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
+    found = [f"no {form}" for form, given in forms.items() if given is None]
+    first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
+    return found + [
+        f"{form} takes {given}, {first} takes {want}"
+        for form, given in forms.items()
+        if given is not None and given != want
+    ]
+
+
+def arguments(path: Path, name: str) -> list[str] | None:
+    """Return the arguments of a Python function or method, or None where there is none of that name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return [a.arg for a in node.args.args]
+    return None
+
+
+def pxi_arguments(path: Path, name: str) -> list[str] | None:
+    """Return the arrays and scalars of a tile function, or None where there is none of that name."""
+    for found, inside in PXI.findall(path.read_text()):
+        if found == name:
+            return [part.split()[-1] for part in inside.split(",") if part.split()[0] != "Py_ssize_t"]
+    return None

@@ -1,0 +1,147 @@
+"""Every rule and every penalty is complete, and says what it is; an incomplete one is told what is missing."""
+
+import doctest
+import importlib
+import re
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import golden
+import pyopt
+from contract import faults
+from helpers import OPTIMIZERS
+from pyopt import functional, kernels
+from pyopt.kernels import isa
+from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.rules import RULES
+
+FOLDER = Path(kernels.__file__).parent
+
+
+def test_rule(rule):
+    exported = (
+        rule.name in OPTIMIZERS and OPTIMIZERS[rule.name].__name__ in pyopt.__all__ and rule.name in vars(functional)
+    )
+    for tiles in map(isa.tiles, isa.available()):
+        assert not faults(
+            FOLDER / "rules", rule.name, rule.kernel, tiles=tiles, exported=exported, golden=rule.name in golden.RULES
+        )
+
+
+def test_penalty(penalty):
+    exported = penalty.__name__ in pyopt.__all__
+    for tiles in map(isa.tiles, isa.available()):
+        stem = penalty.stem
+        assert not faults(
+            FOLDER / "penalties", stem, stem, tiles=tiles, exported=exported, golden=stem in golden.PENALTIES
+        )
+
+
+def test_nothing_is_left_over():
+    """A golden without a rule, or a form without a stem, is a rule that was renamed or half removed."""
+    assert set(golden.RULES) == set(RULES)
+    assert set(golden.PENALTIES) == set(PENALTIES)
+    for folder, stems in (("rules", RULES), ("penalties", PENALTIES)):
+        files = {path.name for path in (FOLDER / folder).iterdir() if path.suffix in {".py", ".pxi"}}
+        allowed = {f"{stem}{suffix}" for stem in stems for suffix in (".py", ".pxi", "_cuda.py")}
+        assert files - allowed == {"__init__.py"}
+
+
+def test_docstring_names_states_and_hyper_parameters(rule):
+    states = re.search(r"^States: (.*?)^Ranges:", rule.doc, re.MULTILINE | re.DOTALL).group(1)
+    ranges = re.search(r"^Ranges: (.*?)^Deviations:", rule.doc, re.MULTILINE | re.DOTALL).group(1)
+    for state in rule.states:
+        assert re.search(rf"\b{state.name}\b", states), f"{state.name} is not in States:"
+        assert state.when is None or re.search(rf"\b{state.when}\b", states), f"{state.name} depends on {state.when}"
+    for hyper in rule.hypers:
+        if not isinstance(hyper.default, bool):
+            assert re.search(rf"\b{hyper.name}\b", ranges), f"{hyper.name} is not in Ranges:"
+
+
+def test_docstring_of_a_penalty_names_its_coefficients(penalty):
+    doc = importlib.import_module(penalty.__module__).__doc__
+    for field in fields(penalty):
+        assert re.search(rf"^Ranges:.*\b{field.name}\b", doc, re.MULTILINE | re.DOTALL)
+
+
+def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
+    cls = OPTIMIZERS[rule.name]
+    assert cls.__doc__ == rule.doc
+    assert list(cls.__signature__.parameters) == ["params", *(hyper.name for hyper in rule.all_hypers), "penalty"]
+
+
+@pytest.mark.parametrize("module", [f"rules.{stem}" for stem in RULES] + [f"penalties.{stem}" for stem in PENALTIES])
+def test_example(module):
+    result = doctest.testmod(importlib.import_module(f"pyopt.kernels.{module}"), raise_on_error=False)
+    assert result.attempted >= 3
+    assert result.failed == 0
+
+
+# ---- the checker itself, on copies with one piece broken
+
+RULE = ("rules", "lion", "lion")
+PENALTY = ("penalties", "l1", "l1_gradient")
+BROKEN = [
+    (RULE, "lion.pxi", None, "no file lion.pxi"),
+    (RULE, "lion_cuda.py", None, "no file lion_cuda.py"),
+    (RULE, "lion.py", None, "no file lion.py"),
+    (
+        RULE,
+        "lion_cuda.py",
+        ("def lion(p, g, exp_avg,", "def lion(p, g, m,"),
+        "lion in lion_cuda.py takes ['p', 'g', 'm',",
+    ),
+    (RULE, "lion_cuda.py", ("lr, one_minus_beta1", "one_minus_beta1, lr"), "lion in lion_cuda.py takes"),
+    (RULE, "lion_cuda.py", ("def lion(", "def tiger("), "no lion in lion_cuda.py"),
+    (RULE, "lion.py", ("def reference(p, g, exp_avg, lr,", "def reference(p, g, exp_avg, rate,"), "as compiled takes"),
+    (RULE, "lion.py", ("def reference(", "def other("), "no reference in lion.py"),
+    (RULE, "lion.pxi", ("real lr,", "real rate,"), "lion in lion.pxi takes"),
+    (RULE, "lion.pxi", ("cdef void lion(", "cdef void tiger("), "no lion in lion.pxi"),
+    (RULE, "lion.py", (".. math::", ".. code::"), "no equation"),
+    (RULE, "lion.py", ("States: ", "Memory: "), "no section States:"),
+    (RULE, "lion.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
+    (RULE, "lion.py", ("Deviations: ", "Else: "), "no section Deviations:"),
+    (RULE, "lion.py", ("Source: ", "From: "), "no section Source:"),
+    (RULE, "lion.py", ("https://", "see "), "no URL"),
+    (RULE, "lion.py", (" 2023,", ","), "no year"),
+    (RULE, "lion.py", ("[ 0.8 -1.8]", ""), "no example"),
+    (RULE, "lion.py", ('"""Lion: ', '"""\nLion: '), "summary of one line"),
+    (PENALTY, "l1.pxi", None, "no file l1.pxi"),
+    (PENALTY, "l1_cuda.py", ("alpha):", "weight):"), "l1_gradient in l1_cuda.py takes"),
+    (PENALTY, "l1.py", ("def gradient(p, g, alpha)", "def gradient(p, g, a)"), "as compiled takes"),
+    (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
+    (PENALTY, "l1.py", ("Gradient: ", "Slope: "), "no section Gradient:"),
+]
+
+
+@pytest.mark.parametrize(("which", "file", "change", "message"), BROKEN)
+def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
+    family, stem, _ = which
+    folder = tmp_path / family
+    shutil.copytree(FOLDER / family, folder)
+    complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
+    assert faults(folder, stem, stem, **complete) == []
+    path = folder / file
+    if change is None:
+        path.unlink()
+    else:
+        text = path.read_text()
+        assert change[0] in text, "the fixture no longer breaks anything"
+        path.write_text(text.replace(*change))
+    assert any(message in fault and fault.startswith(f"{stem}: ") for fault in faults(folder, stem, stem, **complete))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ({"exported": False}, "lion: not exported in pyopt"),
+        ({"golden": False}, "lion: no row in tests/golden.py"),
+        ({"tiles": {}}, "lion: no rules.lion as compiled"),
+    ],
+)
+def test_checker_names_what_is_missing_elsewhere(lacking, message):
+    complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
+    assert faults(FOLDER / "rules", "lion", "lion", **(complete | lacking)) == [message]
