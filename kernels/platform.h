@@ -62,9 +62,14 @@ static int has_avx512(void) {
     return has_avx2() && (_xgetbv(0) & 0xE6) == 0xE6 && (leaf[1] & 0xD0030000) == 0xD0030000; /* F DQ CD BW VL */
 }
 #else
-/* Feature by feature: clang before 18 does not know "x86-64-v3" here. */
+#include <cpuid.h>
+/* Feature by feature: clang before 18 knows neither "x86-64-v3" nor "f16c" here. */
 #define CAN(feature) (__builtin_cpu_supports(feature) != 0)
-static int has_avx2(void) { return CAN("avx2") && CAN("fma") && CAN("bmi2") && CAN("f16c"); }
+static int has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+static int has_avx2(void) { return CAN("avx2") && CAN("fma") && CAN("bmi2") && has_f16c(); }
 static int has_avx512(void) {
     return has_avx2() && CAN("avx512f") && CAN("avx512bw") && CAN("avx512cd") && CAN("avx512dq") && CAN("avx512vl");
 }
