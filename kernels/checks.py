@@ -1,4 +1,4 @@
-"""What is wrong with an array, in words. The engines find out that something is; these functions say what, and raise."""
+"""What is wrong with an array, in words. The engines find out that something is; these functions say what and raise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parameters(names: Sequence[str], params: Sequence[Any]) -> None:
         dense_array(p, name)
         if p.dtype != params[0].dtype:
             raise TypeError(
-                f"{name} is {p.dtype} and {names[0]} is {params[0].dtype}: the parameters of one optimizer share a dtype"
+                f"{name} is {p.dtype} and {names[0]} is {params[0].dtype}: all parameters of an optimizer share one"
             )
         if not p.flags.writeable:
             raise ValueError(f"{name} is read-only: parameters are updated in place")
@@ -38,7 +38,9 @@ def plain_array(a: Any, name: str) -> None:
     if a.dtype not in DTYPES or not a.dtype.isnative:
         raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native float32 or float64 is needed")
     if not a.flags.aligned:
-        raise ValueError(f"{name} is not aligned to its element size ({a.itemsize} bytes): copy it first, with a.copy()")
+        raise ValueError(
+            f"{name} is not aligned to its element size ({a.itemsize} bytes): copy it first, with a.copy()"
+        )
 
 
 def dense_array(a: Any, name: str) -> None:
@@ -83,7 +85,7 @@ def changed(a: np.ndarray[Any, Any], name: str) -> NoReturn:
     if not a.flags.writeable:
         raise ValueError(f"{name} has become read-only since the optimizer was made: it is updated in place")
     raise ValueError(
-        f"{name} was resized, moved or given another dtype since the optimizer was made (now shape {a.shape}, {a.dtype}): "
+        f"{name} was resized, moved or given another dtype since the optimizer was made (now {a.shape}, {a.dtype}): "
         "make a new optimizer"
     )
 

@@ -1,9 +1,10 @@
 # The CPU engine: what is checked, who runs which part, in which order. It knows no instruction set and does no
 # arithmetic on elements: tile functions come as pointers from _tiles_<isa>.
 from cython.parallel cimport prange
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, qsort, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from . import checks
@@ -38,9 +39,9 @@ cdef enum:
 
 include "threads.pxi"
 include "arrays.pxi"
+include "sweep.pxi"
 include "walk.pxi"
 include "plan.pxi"
-include "sweep.pxi"
 
 
 def features():
@@ -70,18 +71,24 @@ cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 
 
+cdef void put(scalars_t* out, int i, double x, bint f64) noexcept:
+    """Round a float64 scalar once, to the compute type."""
+    if f64:
+        out.d[i] = x
+    else:
+        out.f[i] = <float>x
+
+
+cdef bint one(const scalars_t* x, bint f64) noexcept:
+    return x.d[0] == 1 if f64 else x.f[0] == 1
+
+
 cdef void fill(scalars_t* out, tuple values, bint f64) except *:
-    """Round each float64 scalar once, to the compute type."""
     cdef Py_ssize_t i
-    cdef double x
     if len(values) > 16:
         raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
     for i in range(len(values)):
-        x = values[i]
-        if f64:
-            out.d[i] = x
-        else:
-            out.f[i] = <float>x
+        put(out, i, values[i], f64)
 
 
 cnp.import_array()

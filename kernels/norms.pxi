@@ -1,7 +1,16 @@
-# One leaf of the reduction tree; norms.py describes the tree.
+# Leaves of the reduction tree; norms.py describes the tree.
+cdef inline double fold_lanes(double* lane) noexcept nogil:
+    cdef Py_ssize_t j, width = 16
+    while width > 0:
+        for j in range(width):
+            lane[j] = lane[j] + lane[j + width]
+        width = width // 2
+    return lane[0]
+
+
 cdef void leaf(const double* terms, double* sum, Py_ssize_t n) noexcept nogil:
     cdef double[32] lane
-    cdef Py_ssize_t i = 0, j, width = 16
+    cdef Py_ssize_t i = 0, j
     for j in range(32):
         lane[j] = 0
     while i + 32 <= n:
@@ -10,8 +19,28 @@ cdef void leaf(const double* terms, double* sum, Py_ssize_t n) noexcept nogil:
         i += 32
     for j in range(n - i):
         lane[j] = lane[j] + terms[i + j]
-    while width > 0:
-        for j in range(width):
-            lane[j] = lane[j] + lane[j + width]
-        width = width // 2
-    sum[0] = lane[0]
+    sum[0] = fold_lanes(lane)
+
+
+cdef void squares(const real* x, double* sum, Py_ssize_t n) noexcept nogil:
+    cdef double[32] lane
+    cdef double y
+    cdef Py_ssize_t i = 0, j
+    for j in range(32):
+        lane[j] = 0
+    while i + 32 <= n:
+        for j in range(32):
+            y = <double>x[i + j]
+            lane[j] = lane[j] + y * y
+        i += 32
+    for j in range(n - i):
+        y = <double>x[i + j]
+        lane[j] = lane[j] + y * y
+    sum[0] = fold_lanes(lane)
+
+
+cdef void nonfinite(const real* x, double* found, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not x[i] - x[i] == 0:
+            found[0] = 1

@@ -6,6 +6,7 @@ odd one is carried up.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,32 @@ LEAF = 4096
 
 def tree_sum(terms: np.ndarray[Any, Any]) -> float:
     """Return the sum of a float64 vector over the tree."""
-    leaves = [_leaf(terms[i : i + LEAF]) for i in range(0, len(terms), LEAF)] or [0.0]
+    return fold(leaves(terms))
+
+
+def squares(x: np.ndarray[Any, Any]) -> list[float]:
+    """Return the leaves of the sum of squares of ``x``, in the order of its memory; exact in float64 for float32."""
+    y = x.ravel(order="K").astype(np.float64)
+    return leaves(y * y)
+
+
+def leaves(terms: np.ndarray[Any, Any]) -> list[float]:
+    """Return the sums of the leaves of a float64 vector."""
+    return [float(_leaf(terms[i : i + LEAF])) for i in range(0, len(terms), LEAF)]
+
+
+def fold(leaves: list[float]) -> float:
+    """Add leaves in pairs until one is left."""
     while len(leaves) > 1:
         pairs = [a + b for a, b in zip(leaves[::2], leaves[1::2], strict=False)]
         leaves = pairs + leaves[len(leaves) & ~1 :]
-    return float(leaves[0])
+    return leaves[0] if leaves else 0.0
+
+
+def clip_factor(norm: float, largest: float) -> float:
+    """Return what a gradient of this norm is multiplied by to have a norm of at most ``largest``, as in torch."""
+    factor = largest / (norm + 1e-6)
+    return 1.0 if largest == math.inf or factor > 1.0 else factor
 
 
 def _leaf(terms: np.ndarray[Any, Any]) -> np.float64:

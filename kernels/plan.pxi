@@ -10,6 +10,40 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+cdef void measure_leaves(tile_t squares, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
+                         Py_ssize_t stop, int itemsize) noexcept nogil:
+    """Fill the leaves `first` to `stop` of the norm, which cross tensors; 0 for a tensor without a gradient."""
+    cdef Py_ssize_t low = 0, high = count, middle, start, n
+    cdef const Tensor* t
+    cdef void* a[2]
+    cdef uint64_t mode = ieee_mode()
+    while low < high:                           # the last tensor whose leaves begin at or before `first`
+        middle = (low + high) // 2
+        if tensors[middle].leaf <= first:
+            low = middle + 1
+        else:
+            high = middle
+    t = &tensors[low - 1]
+    while first < stop:
+        start = (first - t.leaf) * LEAF
+        if start >= t.n:
+            t = t + 1
+            continue
+        n = min(<Py_ssize_t>LEAF, t.n - start)
+        partial[first] = 0
+        if t.data[1] is not NULL:
+            a[0] = t.data[1] + start * itemsize
+            a[1] = &partial[first]
+            squares(a, NULL, &n)
+        first = first + 1
+    restore_mode(mode)
+
+
+cdef double clip_factor(double norm, double largest) noexcept:
+    cdef double factor = largest / (norm + 1e-6)
+    return 1 if largest == INFINITY or factor > 1 else factor
+
+
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
@@ -29,7 +63,7 @@ cdef class Plan:
     """All tensors of an optimizer, ready to step.
 
     ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
-    array or None per state of the rule; ``groups[i]`` is the group of tensor i and ``stages[group]`` the keys of its
+    array or None per state of the rule, and the EMA or None; ``groups[i]`` is the group of tensor i and ``stages[group]`` the keys of its
     penalty gradients; ``steps`` and ``carries`` are the step counts and carries to start from.
     """
     cdef Tensor* tensors
@@ -37,28 +71,35 @@ cdef class Plan:
     cdef Work* works
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
-    cdef Py_ssize_t count, nspans, nworks, nowned, room, total
+    cdef double* partial            # a leaf of the norm each
+    cdef Py_ssize_t count, nspans, nworks, nowned, nleaves, room, total
     cdef Step c
+    cdef tile_t squares, nonfinite
     cdef int kind
     cdef bint f64
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
     cdef tuple names, params, states, roles
     cdef list stages
+    cdef readonly object norm       # of the gradients of the last step, or None where it was not needed
+    cdef readonly bint skipped      # the last step was none, because of an infinite or NaN gradient
 
     def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
         cdef Py_ssize_t i, j, size, streams = 1
         self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
-        self.roles = table[rule][2]
+        self.roles = (*table[rule][2], "ema")
         self.count = len(self.params)
         self.f64 = check_parameters(self.names, self.params)
         self.kind = cnp.NPY_DOUBLE if self.f64 else cnp.NPY_FLOAT
         self.c.rule = tile_of(table, rule, self.f64)
-        self.c.scale, self.c.decay = tile_of(table, "step.scale", self.f64), tile_of(table, "step.decay", self.f64)
+        self.c.scale, self.c.clip = tile_of(table, "step.scale", self.f64), tile_of(table, "step.clip", self.f64)
+        self.c.decay, self.c.ema = tile_of(table, "step.decay", self.f64), tile_of(table, "step.ema", self.f64)
+        self.squares = tile_of(table, "norms.squares", self.f64)
+        self.nonfinite = tile_of(table, "norms.nonfinite", self.f64)
         self.c.itemsize = 8 if self.f64 else 4
         self.c.arrays = len(self.roles)
         self.stages = [[table[name][1 if self.f64 else 0] for name in names] for names in stages]
         if self.c.arrays > MAX_ARRAYS or max(map(len, self.stages)) > MAX_PENALTIES:
-            raise ValueError(f"at most {MAX_ARRAYS - 2} states and {MAX_PENALTIES} penalties are possible")
+            raise ValueError(f"at most {MAX_ARRAYS - 3} states and {MAX_PENALTIES} penalties are possible")
         self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
         if self.tensors is NULL:
             raise MemoryError
@@ -66,6 +107,8 @@ cdef class Plan:
             self.tensors[i].n = cnp.PyArray_SIZE(self.params[i])
             self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
             self.total += self.tensors[i].n
+            self.tensors[i].leaf = self.nleaves
+            self.nleaves += (self.tensors[i].n + LEAF - 1) // LEAF
             self.tensors[i].p = <void*>self.params[i]
             self.tensors[i].descr = <void*>cnp.PyArray_DESCR(self.params[i])
             self.tensors[i].data[0] = <char*>cnp.PyArray_DATA(self.params[i])
@@ -87,6 +130,7 @@ cdef class Plan:
         free(self.works)
         free(self.owned)
         free(self.given)
+        free(self.partial)
 
     cdef char* state(self, a, Py_ssize_t i, int j) except NULL:
         """Return the address of a state. It is not checked again: nobody resizes an array that pyopt made."""
@@ -224,10 +268,11 @@ cdef class Plan:
                 u = t
             t.work = last
 
-    cdef Py_ssize_t add(self, Py_ssize_t group, tuple given) except -1:
+    cdef Py_ssize_t add(self, Py_ssize_t group, given) except -1:
         cdef Work* w
         cdef Py_ssize_t i
-        cdef tuple penalties = given[2]
+        cdef tuple penalties = given.penalties
+        cdef double bound = given.clip_value
         if self.nworks == self.room:
             w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
             if w is NULL:
@@ -235,49 +280,125 @@ cdef class Plan:
             self.works, self.room = w, 2 * self.room + 4
         w = &self.works[self.nworks]
         memset(w, 0, sizeof(Work))
-        fill(&w.scale, (given[0],), self.f64)
-        fill(&w.decay, (given[1],), self.f64)
-        w.scaled = w.scale.d[0] != 1 if self.f64 else w.scale.f[0] != 1
-        w.decayed = w.decay.d[0] != 1 if self.f64 else w.decay.f[0] != 1
+        w.scale, w.max_norm, w.carry = given.scale, given.max_norm, given.carry
+        put(&w.clip, 0, bound, self.f64)
+        put(&w.decay, 0, given.decay, self.f64)
+        put(&w.ema, 0, given.ema, self.f64)
+        fill(&w.rule, given.rule, self.f64)
+        w.clipped = bound != INFINITY
+        w.decayed = not one(&w.decay, self.f64)
         for i in range(len(penalties)):
             w.penalty[i] = <tile_t><size_t>self.stages[group][i]
             fill(&w.penalties[i], penalties[i], self.f64)
-        fill(&w.rule, given[3], self.f64)
-        w.carry = given[4]
         self.nworks += 1
         return self.nworks - 1
 
-    def step(self, grads, work, bint zero=False):
+    cdef measure(self, int threads):
+        """Read the gradients once: the sum of the squares of each leaf."""
+        cdef Py_ssize_t i, blocks = (self.nleaves + 15) // 16
+        if self.partial is NULL:
+            self.partial = <double*>calloc(2 * self.nleaves + 1, sizeof(double))
+            if self.partial is NULL:
+                raise MemoryError
+        with nogil:
+            if threads == 1:
+                measure_leaves(self.squares, self.tensors, self.count, self.partial, 0, self.nleaves, self.c.itemsize)
+            else:
+                for i in prange(blocks, num_threads=threads, schedule="static"):
+                    measure_leaves(self.squares, self.tensors, self.count, self.partial, 16 * i,
+                                   min(16 * i + 16, self.nleaves), self.c.itemsize)
+
+    cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
+        """Return the sum of some leaves, which stay as they are."""
+        memcpy(self.partial + self.nleaves, self.partial + first, count * sizeof(double))
+        return fold(self.partial + self.nleaves, count) if count else 0
+
+    cdef bint finite(self, double total) noexcept:
+        """Whether all gradients are finite; the squares of finite float64 numbers may still overflow."""
+        cdef Py_ssize_t i
+        cdef double found = 0
+        cdef void* a[2]
+        if total - total == 0:
+            return True
+        a[1] = &found
+        for i in range(self.count):
+            a[0] = self.tensors[i].data[1]
+            if a[0] is not NULL:
+                self.nonfinite(a, NULL, &self.tensors[i].n)
+        return found == 0
+
+    cdef measured(self, double max_norm, int threads):
+        """Set the norm of the gradients and what each is multiplied by."""
+        cdef Py_ssize_t i
+        cdef Tensor* t
+        cdef Work* w
+        cdef double norm, factor, own
+        self.measure(threads)
+        norm = sqrt(self.folded(0, self.nleaves)) * (fabs(self.works[0].scale) if self.nworks else 1)
+        self.norm = norm
+        factor = clip_factor(norm, max_norm)
+        for i in range(self.count):
+            t = &self.tensors[i]
+            if t.data[1] is not NULL:
+                w = &self.works[t.work]
+                own = 1
+                if w.max_norm != INFINITY:
+                    own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.scale)
+                    own = clip_factor(own, w.max_norm)
+                self.multiply(t, w.scale * factor * own)
+
+    cdef void multiply(self, Tensor* t, double factor) noexcept:
+        put(&t.scale, 0, factor, self.f64)
+        t.scaled = not one(&t.scale, self.f64)
+
+    def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
         """Step every tensor whose gradient is not None; an error leaves everything as it was.
 
-        ``work(group, t, carry)`` returns ``(scale, decay, penalty scalars, rule scalars, next carry)``.
+        ``work(group, t, carry)`` returns a ``step.Work``. ``max_norm`` limits the norm of all gradients together; with
+        ``skip`` an infinite or NaN gradient makes the step none, but for the zeroing.
         """
         global active
+        global active
         cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
-        cdef Py_ssize_t i
-        cdef int n
-        cdef uint64_t mode
-        mode = ieee_mode()                      # a caller's flush-to-zero would round scalars otherwise
+        cdef uint64_t mode = ieee_mode()        # a caller's flush-to-zero would round scalars otherwise
+        active += 1
         try:
             self.check(hold, zero)
             self.assign(work)
-            self.c.zero = zero
-            active += 1
-            n = claim(self.total)
-            with nogil:
-                if n == 1:
-                    for i in range(self.nspans):
-                        run_span(&self.c, self.tensors, self.works, self.spans[i])
-                else:
-                    for i in prange(self.nspans, num_threads=n, schedule="static"):
-                        run_span(&self.c, self.tensors, self.works, self.spans[i])
-            active -= 1
-            for i in range(self.count):         # no Python code runs from here on: Ctrl-C finds all or nothing
-                if self.tensors[i].data[1] is not NULL:
-                    self.tensors[i].t += 1
-                    self.tensors[i].carry = self.works[self.tensors[i].work].carry
+            self.run(zero, max_norm, skip, claim(self.total))
         finally:
+            active -= 1
             restore_mode(mode)
+
+    cdef run(self, bint zero, double max_norm, bint skip, int threads):
+        cdef Py_ssize_t i
+        cdef bint limited = skip or max_norm != INFINITY
+        for i in range(self.nworks):
+            limited |= self.works[i].max_norm != INFINITY
+        if limited:
+            self.measured(max_norm, threads)
+        else:
+            self.norm = None
+            for i in range(self.count):
+                if self.tensors[i].data[1] is not NULL:
+                    self.multiply(&self.tensors[i], self.works[self.tensors[i].work].scale)
+        self.skipped = skip and not self.finite(self.norm)
+        self.c.zero = zero
+        with nogil:
+            if self.skipped:
+                for i in range(self.count if zero else 0):
+                    if self.tensors[i].data[1] is not NULL:
+                        memset(self.tensors[i].data[1], 0, self.tensors[i].n * self.c.itemsize)
+            elif threads == 1:
+                for i in range(self.nspans):
+                    run_span(&self.c, self.tensors, self.works, self.spans[i])
+            else:
+                for i in prange(self.nspans, num_threads=threads, schedule="static"):
+                    run_span(&self.c, self.tensors, self.works, self.spans[i])
+        for i in range(self.count):             # no Python code runs from here on: Ctrl-C finds all or nothing
+            if self.tensors[i].data[1] is not NULL and not self.skipped:
+                self.tensors[i].t += 1
+                self.tensors[i].carry = self.works[self.tensors[i].work].carry
 
     def progress(self):
         """Return the step counts and the carries, a list each."""

@@ -19,11 +19,11 @@ Scalars = tuple[float, ...]
 class Hyper:
     """A hyper-parameter: a number in ``[low, high)``, a pair of them, or a flag, told apart by its default.
 
-    ``closed`` makes the range ``[low, high]``.
+    ``closed`` makes the range ``[low, high]``; a default of None stands for a number that may be left out.
     """
 
     name: str
-    default: float | bool | tuple[float, float]
+    default: float | bool | tuple[float, float] | None
     low: float = 0.0
     high: float = math.inf
     closed: bool = False
@@ -35,10 +35,14 @@ class Hyper:
             return "True or False"
         end = "]" if self.closed else ")"
         bounds = f"in [{self.low:g}, {self.high:g}{end}" if self.high < math.inf else f"finite and >= {self.low:g}"
+        if self.default is None:
+            return f"None or {bounds}"
         return f"two numbers {bounds}" if isinstance(self.default, tuple) else bounds
 
     def check(self, value: Any) -> Any:
         """Return ``value`` as the kernels take it, or raise ValueError or TypeError quoting it."""
+        if value is None and self.default is None:
+            return None
         if isinstance(self.default, bool):
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{self.name}={value!r}: must be {self.range}")
@@ -64,6 +68,15 @@ class Hyper:
         if isinstance(x, str) or not inside:
             raise ValueError(f"{self.name}={shown!r}: must be {self.range}")
         return number
+
+
+# What every rule has besides its own, because the stages around it do it.
+STAGES = (
+    Hyper("maximize", False),
+    Hyper("clip_value", None),
+    Hyper("max_tensor_norm", None),
+    Hyper("ema_decay", None, high=1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -104,13 +117,14 @@ class Rule:
             raise ValueError(f"decay={self.decay!r}: must be 'coupled' or 'decoupled'")
         if self.arguments[: 2 + len(self.states)] != ("p", "g", *(s.name for s in self.states)):
             raise ValueError(f"{self.name}: reference takes {self.arguments}, not p, g, its states and scalars")
-        object.__setattr__(self, "all_hypers", (*self.hypers, Hyper("maximize", False)))
+        object.__setattr__(self, "all_hypers", (*self.hypers, *STAGES))
         names = [h.name for h in self.all_hypers]
         for state in self.states:
             for name in (state.when, state.start):
                 if isinstance(name, str) and name not in names:
                     raise ValueError(f"{self.name}: the state {state.name} refers to {name!r}, no hyper-parameter")
-        object.__setattr__(self, "Values", namedtuple("Values", names))  # noqa: PYI024
+        values = namedtuple("Values", names, defaults=[h.default for h in self.all_hypers])  # noqa: PYI024
+        object.__setattr__(self, "Values", values)
 
     @property
     def doc(self) -> str:

@@ -9,3 +9,18 @@ cdef void decay(real* p, real factor, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         p[i] = p[i] * factor
+
+
+cdef void clip(real* g, real bound, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real x
+    for i in range(n):
+        x = g[i]
+        x = bound if x > bound else x
+        g[i] = -bound if x < -bound else x
+
+
+cdef void ema(real* e, const real* p, real one_minus_decay, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        e[i] = flush(e[i] + one_minus_decay * (p[i] - e[i]))

@@ -1,24 +1,27 @@
 # The step on the CPU: the stages of step.py in their order, a tile at a time.
 cdef struct Tensor:
-    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), the states (NULL: off)
+    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), the states and the EMA (NULL: off)
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
     Py_ssize_t n, t, group, work
+    Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
     double carry
+    bint scaled
+    scalars_t scale
 
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint scaled, decayed
+    bint clipped, decayed
     tile_t penalty[MAX_PENALTIES]
-    scalars_t scale, decay, rule
+    scalars_t clip, decay, rule, ema
     scalars_t penalties[MAX_PENALTIES]
-    double carry
+    double scale, max_norm, carry   # max_norm: of one tensor; infinite where there is no limit
 
 cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
     Py_ssize_t tensor, start, count
 
 cdef struct Step:                   # what all tiles of a plan need
-    tile_t scale, decay, rule
-    int arrays, itemsize
+    tile_t scale, clip, decay, rule, ema
+    int arrays, itemsize            # arrays: with the EMA, which is the last one
     bint zero
     Py_ssize_t tile, ahead
 
@@ -46,11 +49,13 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
             for j in range(c.arrays):
                 if a[j] is not NULL:
                     prefetch(a[j], c.ahead * c.itemsize, n * c.itemsize)
-        if w.scaled or w.penalty[0] is not NULL:
+        if t.scaled or w.clipped or w.penalty[0] is not NULL:
             pair[0] = scratch                   # the first stage copies, the next work in place: out and in are
             pair[1] = g                         # never the same, or the compiler's alias check picks a scalar loop
-            c.scale(pair, &w.scale, &n)
+            c.scale(pair, &t.scale, &n)
             a[1] = scratch
+            if w.clipped:
+                c.clip(pair, &w.clip, &n)
             pair[0] = p
             pair[1] = scratch
             i = 0
@@ -60,6 +65,10 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
         if w.decayed:
             c.decay(a, &w.decay, &n)
         c.rule(a, &w.rule, &n)
+        if a[c.arrays - 1] is not NULL:
+            pair[0] = a[c.arrays - 1]
+            pair[1] = p
+            c.ema(pair, &w.ema, &n)
         if c.zero:
             memset(g, 0, n * c.itemsize)
         k = k + n

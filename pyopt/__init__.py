@@ -3,7 +3,8 @@
 from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
 
-if _find_spec("pyopt.kernels") is None:  # the source folder hides an installed wheel
+# the source folder hides an installed wheel, or has lost what was built in it
+if _find_spec("pyopt.kernels") is None or _find_spec("pyopt.kernels.engine") is None:
     raise ImportError("this is pyopt's source folder: run `pip install -e .` in it, or start Python in another folder")
 
 from . import kernels as _kernels
@@ -18,6 +19,7 @@ from .kernels.penalties.elastic_net import ElasticNet
 from .kernels.penalties.l1 import L1
 from .kernels.penalties.l2 import L2
 from .kernels.threads import get_num_threads, set_num_threads
+from .loss_scale import DynamicLossScale
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "DynamicLossScale",
     "ElasticNet",
     "Lion",
     "Momentum",

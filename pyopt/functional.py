@@ -2,7 +2,8 @@
 
 ``adamw(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *, lr, beta1, ...)`` updates params, states
 and steps in place. Each list has one entry for each parameter; that of a state which the hyper-parameters switch off is
-not looked at. ``state_steps`` is a list of one-element arrays, or one vector: the number of steps taken before. A gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
+not looked at. ``state_steps`` is a list of one-element arrays, or one vector: the number of steps taken before. A
+gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ def _functional(rule: Rule) -> Callable[..., None]:
         taken = [int(step.item()) for step in steps]
         columns = [
             _complete(given[name], name, len(params)) if on else [None] * len(params)
-            for name, on in zip(lists, group.structure[0], strict=True)
+            for name, on in zip(lists, group.structure[0], strict=False)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
-        states = list(zip(*columns, strict=True))
+        states = list(zip(*columns, [None] * len(params), strict=True))
         scale = GRAD_SCALE.check(given["grad_scale"])
         stages = [group.structure[1]]
-        plan = make_plan(f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken)))
+        plan = make_plan(
+            f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
+        )
         plan.step(given["grads"], lambda _, t, carry: group.work(scale, t, carry), given["zero_grads"])
         for step, t in zip(steps, plan.progress()[0], strict=True):
             step[...] = t
@@ -54,11 +57,11 @@ def _functional(rule: Rule) -> Callable[..., None]:
 def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
     """Return the lists by position, then every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
     defaults: dict[str, Any] = {}
-    starts = {state.start for state in rule.states}
+    without = {"ema_decay", *(state.start for state in rule.states)}  # they belong to states that the caller owns
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
             defaults |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
-        elif hyper.name not in starts:
+        elif hyper.name not in without:
             defaults[hyper.name] = hyper.default
     defaults |= {"penalty": None, "grad_scale": 1.0, "zero_grads": False}
     return inspect.Signature(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
@@ -15,9 +17,12 @@ from ._arrays import Array, beside, make_plan
 from .kernels import engine, step
 from .kernels.rules import RULES
 from .kernels.spec import Hyper, Penalty, Rule
+from .loss_scale import DynamicLossScale
 
 Params = Iterable[Any]
 
+_MAX_GRAD_NORM = Hyper("max_grad_norm", None)
+_SKIP_NONFINITE = Hyper("skip_nonfinite", False)
 GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float64).tiny))
 
 
@@ -34,8 +39,11 @@ class Group:
     def refresh(self, group: dict[str, Any]) -> None:
         """Take over what was written to ``group``, checked."""
         given = self.read(group)
-        if given == self.seen:
-            return
+        try:
+            if given == self.seen:
+                return
+        except ValueError:  # an array among them, which the check below refuses or takes as a number
+            pass
         values = {}
         for hyper, value in zip(self.rule.all_hypers, given, strict=False):
             values[hyper.name] = value if hyper.name == "lr" and callable(value) else hyper.check(value)
@@ -48,7 +56,10 @@ class Group:
         self.seen = self.read(group)
         self.penalties = tuple(penalty for penalty in penalties if any(penalty.scalars()))
         self.structure = (
-            tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),
+            (
+                *(state.when is None or bool(values[state.when]) for state in self.rule.states),
+                self.h.ema_decay is not None,
+            ),
             step.stages(self.rule, self.h, self.penalties),
         )
 
@@ -60,15 +71,12 @@ class Group:
         return step.work(self.rule, h, self.penalties, grad_scale, t, carry)
 
     def states(self, p: Array, have: Sequence[Array | None]) -> list[Array | None]:
-        """Return the states of ``p``: those in ``have``, and a new one where one is on and missing."""
+        """Return the states of ``p`` and its EMA: those in ``have``, and a new one where one is on and missing."""
+        starts = [getattr(self.h, s.start) if isinstance(s.start, str) else s.start for s in self.rule.states]
         return [
-            beside(p, self.start(state.start)) if on and array is None else array
-            for state, on, array in zip(self.rule.states, self.structure[0], have, strict=True)
+            beside(p, start) if on and array is None else array
+            for start, on, array in zip((*starts, p), self.structure[0], have, strict=True)
         ]
-
-    def start(self, value: float | str) -> float:
-        """Return the first value of a state."""
-        return getattr(self.h, value) if isinstance(value, str) else value
 
 
 class Made(NamedTuple):
@@ -77,7 +85,7 @@ class Made(NamedTuple):
     groups: list[Group]
     own: list[tuple[Array, ...]]  # the parameters by group; names, states and plan go through them in order
     names: list[str]
-    states: list[list[Array | None]]
+    states: list[list[Array | None]]  # those of the rule, and the EMA
     structures: list[Any]
     plan: Any
 
@@ -88,14 +96,24 @@ class Optimizer:
     Parameters
     ----------
     params : iterable of arrays, of ``(name, array)`` pairs, or of dicts
-        Dense float32 or float64 arrays of one dtype, updated in place. A dict is a parameter group: ``"params"`` and the
-        hyper-parameters in which it differs.
+        Dense float32 or float64 arrays of one dtype, updated in place. A dict is a parameter group: ``"params"`` and
+        the hyper-parameters in which it differs.
     penalty : Penalty or sequence of them, optional
         Its gradient is added to the loss gradient inside the step; several add up.
     **hypers
-        The rule's hyper-parameters, listed in the signature. ``lr`` is a float or a function of the number of steps taken.
+        The rule's hyper-parameters, listed in the signature. ``lr`` is a float or a function of the number of steps
+        taken.
+    clip_value, max_tensor_norm : float, optional
+        Bound of each element of a gradient, and of the Euclidean norm of each gradient.
+    ema_decay : float, optional
+        Keep an exponential moving average of the parameters, from their first values on: see ``ema_params``.
+    max_grad_norm : float, optional
+        Bound of the norm of all gradients together.
+    skip_nonfinite : bool
+        Take no step where a gradient has an infinite or NaN element; ``skipped`` says so afterwards.
 
-    All hyper-parameters can be written between steps, in ``param_groups``.
+    All hyper-parameters can be written between steps, in ``param_groups``; ``max_grad_norm`` and ``skip_nonfinite`` are
+    attributes.
 
     Raises
     ------
@@ -104,18 +122,23 @@ class Optimizer:
     """
 
     rule: ClassVar[Rule]
+    _state_names: ClassVar[list[str]]
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
+        cls._state_names = [*(state.name for state in cls.rule.states), "ema"]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
         cls.__signature__ = inspect.Signature(
             [
                 inspect.Parameter("params", kind),
                 *hypers,
-                inspect.Parameter("penalty", inspect.Parameter.KEYWORD_ONLY, default=None),
+                *(
+                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+                    for name, default in (("penalty", None), ("max_grad_norm", None), ("skip_nonfinite", False))
+                ),
             ]
         )
         cls.__doc__ = cls.rule.doc
@@ -124,10 +147,12 @@ class Optimizer:
         bound = self.__signature__.bind(params, *args, **kwargs)
         bound.apply_defaults()
         self.defaults = {name: value for name, value in bound.arguments.items() if name != "params"}
+        self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
+        self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = engine.Guard()
         self._made = Made([], [], [], [], [], None)
-        given = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
+        given: Any = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
             self.add_param_group(group)
@@ -140,7 +165,9 @@ class Optimizer:
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"{_brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
         if unknown := set(group) - set(self.defaults) - {"params"}:
-            raise TypeError(f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}")
+            raise TypeError(
+                f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
+            )
         had = self._made
         pairs = _named(group["params"], len(had.names))
         arrays = tuple(array for _, array in pairs)
@@ -150,21 +177,24 @@ class Optimizer:
         values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
         new = Group(self.rule, values)
         steps, carries = had.plan.progress() if had.plan is not None else ([], [])
-        states = [*had.states, *([None] * len(self.rule.states) for _ in arrays)]
+        states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
         made = self._make([*had.groups, new], [*had.own, arrays], names, states,
                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
         self._made = made
 
-    def step(self, grads: Sequence[Array | None], grad_scale: float = 1.0, zero_grads: bool = False) -> None:
+    def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
+             zero_grads: bool = False) -> None:  # fmt: skip
         """Update all parameters in place.
 
         Parameters
         ----------
         grads : sequence of arrays or None
-            One for each parameter, of its shape, dtype and memory order; None skips the parameter, whose step count stays.
-        grad_scale : float
-            What the loss was multiplied by: gradients are divided by it. Greater than 0.
+            One for each parameter, of its shape, dtype and memory order; None skips the parameter, and its step count
+            stays.
+        grad_scale : float or DynamicLossScale
+            What the loss was multiplied by: gradients are divided by it. Greater than 0. A DynamicLossScale turns
+            ``skip_nonfinite`` on and is told what was found.
         zero_grads : bool
             Fill the gradients with zeros in the same pass.
 
@@ -178,11 +208,11 @@ class Optimizer:
         """
         self._guard.run(self._step, grads, grad_scale, zero_grads)
 
-    def _step(self, grads: Sequence[Array | None], grad_scale: float, zero_grads: bool) -> None:
+    def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if isinstance(grads, np.ndarray):
             raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
-        if grad_scale != 1.0:
-            grad_scale = GRAD_SCALE.check(grad_scale)
+        scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
+        scale = 1.0 if grad_scale == 1.0 else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
         for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
             if values["params"] is not own:
@@ -190,7 +220,46 @@ class Optimizer:
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
-        made.plan.step(grads, partial(_work, made.groups, grad_scale), zero_grads)
+        largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
+        skip = _SKIP_NONFINITE.check(self.skip_nonfinite) or scaler is not None
+        made.plan.step(grads, partial(_work, made.groups, scale), zero_grads, largest, skip)
+        if scaler is not None and made.plan.skipped:
+            scaler.found_nonfinite = True
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients of the last step, after ``grad_scale`` and before clipping.
+
+        None where neither a limit of a norm nor ``skip_nonfinite`` asked for it.
+        """
+        return self._made.plan.norm  # type: ignore[no-any-return]
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step was none, because a gradient was infinite or NaN."""
+        return self._made.plan.skipped  # type: ignore[no-any-return]
+
+    def ema_params(self) -> list[Array]:
+        """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
+        return [ema.copy(order="K") for ema in self._emas()]
+
+    @contextlib.contextmanager
+    def swapped_ema(self) -> Iterator[None]:
+        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation."""
+        emas = self._emas()
+        params = [p for own in self._made.own for p in own]
+        self._guard.run(_swap, params, emas)
+        try:
+            yield
+        finally:
+            self._guard.run(_swap, params, emas)
+
+    def _emas(self) -> list[Array]:
+        emas = [states[-1] for states in self._made.states]
+        for name, ema in zip(self._made.names, emas, strict=True):
+            if ema is None:
+                raise ValueError(f"{name} has no moving average: ema_decay is None")
+        return emas  # type: ignore[return-value]
 
     def _make(self, groups: list[Group], own: list[tuple[Array, ...]], names: list[str],
               states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
@@ -209,13 +278,11 @@ class Optimizer:
 
     @property
     def state(self) -> list[dict[str, Any]]:
-        """What belongs to each parameter, in order: ``step``, the number of steps taken, ``carry``, and the rule's arrays.
-
-        The arrays are the live ones.
-        """
-        names = [state.name for state in self.rule.states]
+        """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
+        names = self._state_names
         return [
-            {"step": t, "carry": carry} | {name: array for name, array in zip(names, own, strict=True) if array is not None}
+            {"step": t, "carry": carry}
+            | {name: array for name, array in zip(names, own, strict=True) if array is not None}
             for t, carry, own in zip(*self._made.plan.progress(), self._made.states, strict=True)
         ]
 
@@ -254,7 +321,9 @@ class Optimizer:
                 raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
-            raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(self.param_groups)}")
+            raise ValueError(
+                f"the state_dict has {len(saved)} parameter groups, the optimizer {len(self.param_groups)}"
+            )
         values = []
         for i, (have, given) in enumerate(zip(self.param_groups, saved, strict=True)):
             if set(given) != set(have):
@@ -275,26 +344,37 @@ class Optimizer:
         params = [(group, p) for group, own in zip(groups, self._made.own, strict=True) for p in own]
         if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
             raise ValueError(f"the state_dict has states for {_brief(saved)}: must be for 0 to {len(params) - 1}")
-        known = {"step", "carry", *(state.name for state in self.rule.states)}
+        names = self._state_names
+        known = {"step", "carry", *names}
         states: list[list[Array | None]] = []
         for i, (group, p) in enumerate(params):
             entry, name = saved[i], self._made.names[i]
-            needed = {s.name for s, on in zip(self.rule.states, group.structure[0], strict=True) if on}
+            needed = {state for state, on in zip(names, group.structure[0], strict=True) if on}
             if not needed | {"step", "carry"} <= set(entry) <= known:
-                raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
+                raise ValueError(
+                    f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry"
+                )
             t = entry["step"]
             if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
                 raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer >= 0")
-            arrays = [entry.get(state.name) for state in self.rule.states]
-            for state, array in zip(self.rule.states, arrays, strict=True):
-                if array is not None and (getattr(array, "shape", None), getattr(array, "dtype", None)) != (p.shape, p.dtype):
-                    raise ValueError(f"{state.name} of {name} is {_brief(array)}: must be {p.dtype} of shape {p.shape}")
+            carry = entry["carry"]
+            if isinstance(carry, bool) or not isinstance(carry, (int, float)) or not math.isfinite(carry):
+                raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
+            arrays = [entry.get(state) for state in names]
+            for state, array in zip(names, arrays, strict=True):
+                if array is not None and (getattr(array, "shape", None), getattr(array, "dtype", None)) != (
+                    p.shape,
+                    p.dtype,
+                ):
+                    raise ValueError(f"{state} of {name} is {_brief(array)}: must be {p.dtype} of shape {p.shape}")
             states.append([None if array is None else beside(p, array) for array in arrays])
         order = range(len(params))
         return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"{type(self).__name__} is bound to the memory of its arrays: copy or pickle state_dict() instead")
+        raise TypeError(
+            f"{type(self).__name__} is bound to the memory of its arrays: copy or pickle state_dict() instead"
+        )
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -306,6 +386,13 @@ class Optimizer:
 
 def _work(groups: Sequence[Group], grad_scale: float, group: int, t: int, carry: float) -> step.Work:
     return groups[group].work(grad_scale, t, carry)
+
+
+def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
+    for p, ema in zip(params, emas, strict=True):
+        kept = p.copy(order="K")
+        p[...] = ema
+        ema[...] = kept
 
 
 def _brief(value: Any) -> str:

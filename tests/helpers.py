@@ -73,6 +73,8 @@ def unusual(hyper, place=0):
         return True
     if isinstance(hyper.default, tuple):
         return tuple(x * (0.9 - 0.07 * i) for i, x in enumerate(hyper.default))
+    if hyper.default is None:
+        return 0.5
     if hyper.default >= 0.5:
         return hyper.default * 0.875
     return hyper.default * 3.5 if hyper.default > 1e-4 else 0.05 * (place + 3)  # an eps of 1e-8 would not be seen
@@ -82,8 +84,12 @@ def variants(rule):
     """Return dicts of non-default hyper-parameters: all combinations of flags, and of what is off by default."""
     choices = []
     for place, hyper in enumerate(rule.all_hypers):
-        off = isinstance(hyper.default, bool) or hyper.default == 0
-        choices.append([hyper.default, unusual(hyper, place)] if off else [unusual(hyper, place)])
+        if hyper.default is None:  # a stage of the step: test_clipping.py, test_ema.py and test_step.py turn it on
+            choices.append([None])
+        elif isinstance(hyper.default, bool) or hyper.default == 0:
+            choices.append([hyper.default, unusual(hyper, place)])
+        else:
+            choices.append([unusual(hyper, place)])
     rows = [rule.Values(*row) for row in itertools.product(*choices)]
     return [row._asdict() for row in rows if rule.check(row) is None]
 

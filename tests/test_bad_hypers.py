@@ -23,7 +23,8 @@ def bad_values(hyper):
         ends = [hyper.high, hyper.high + 0.1, *NUMBERS]
         bad = [(x, 0.5) for x in ends] + [(0.5, x) for x in ends] + [("a", 0.5), (None, 0.5), (True, 0.5)]
         return [*bad, 0.9, "ab", None, (), (0.9,), (0.9, 0.99, 0.999)]
-    return [*NUMBERS, *NO_NUMBERS, *([hyper.high, hyper.high + 1] if hyper.high < math.inf else [])]
+    no_numbers = [bad for bad in NO_NUMBERS if hyper.default is not None or bad is not None]
+    return [*NUMBERS, *no_numbers, *([hyper.high, hyper.high + 1] if hyper.high < math.inf else [])]
 
 
 CASES = [

@@ -70,7 +70,9 @@ def test_docstring_of_a_penalty_names_its_coefficients(penalty):
 def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
     cls = OPTIMIZERS[rule.name]
     assert cls.__doc__ == rule.doc
-    assert list(cls.__signature__.parameters) == ["params", *(hyper.name for hyper in rule.all_hypers), "penalty"]
+    assert list(cls.__signature__.parameters) == [
+        "params", *(hyper.name for hyper in rule.all_hypers), "penalty", "max_grad_norm", "skip_nonfinite",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", [f"rules.{stem}" for stem in RULES] + [f"penalties.{stem}" for stem in PENALTIES])

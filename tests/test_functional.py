@@ -14,9 +14,9 @@ from pyopt.kernels.rules import RULES
 
 
 def options(rule, hypers):
-    """Return the hyper-parameters by the names of the functional form: betas as beta1 and beta2, no start values."""
+    """Return the hyper-parameters by the names of the functional form: betas as beta1 and beta2, no states."""
     starts = {state.start for state in rule.states}
-    values = {name: value for name, value in hypers.items() if name not in {"betas"} | starts}
+    values = {name: value for name, value in hypers.items() if name not in {"betas", "ema_decay"} | starts}
     return values | ({"beta1": hypers["betas"][0], "beta2": hypers["betas"][1]} if "betas" in hypers else {})
 
 

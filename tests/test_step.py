@@ -24,6 +24,8 @@ def numbers(hyper):
         return st.booleans()
     if isinstance(hyper.default, tuple):
         return st.tuples(*[st.sampled_from([0.0, 0.3, 0.9, 0.999])] * 2)
+    if hyper.default is None:
+        return st.sampled_from([None, None, 0.0, 0.3, 0.9])
     if hyper.high < np.inf:
         return st.sampled_from([0.0, 0.5, 0.99])
     return st.sampled_from([hyper.default, 0.0, 1e-3, 0.3, 2.0])
@@ -47,6 +49,8 @@ def cases(draw):
             "penalty": [some_penalty(PENALTIES[kind], i) for i, kind in enumerate(kinds)] or None,
             "grad_scale": draw(st.sampled_from([1.0, 0.1, 128.0, 3.0])),
             "zero_grads": draw(st.booleans()),
+            "max_grad_norm": draw(st.sampled_from([None, None, 0.0, 0.7, 1e9])),
+            "skip_nonfinite": draw(st.booleans()),
         },
     }
 

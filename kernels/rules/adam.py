@@ -14,7 +14,8 @@ States: exp_avg; exp_avg_sq; max_exp_avg_sq, where amsgrad (each of p's shape, s
 Ranges: lr, eps, weight_decay >= 0; betas in [0, 1). ValueError else.
 Deviations: eps is added as in torch.optim.Adam, after the correction of v; a NaN in v leaves max_exp_avg_sq as it was.
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980;
-S. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, https://arxiv.org/abs/1904.09237 (amsgrad)
+amsgrad: S. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018,
+https://arxiv.org/abs/1904.09237
 
 >>> import numpy as np, pyopt
 >>> w = np.array([1.0, -2.0])

@@ -43,7 +43,9 @@ def reference(p, g, momentum_buffer, lr, momentum, one_minus_dampening, nesterov
 
 def check(h):
     if h.nesterov and (h.momentum == 0 or h.dampening != 0):
-        return f"nesterov=True with momentum={h.momentum!r}, dampening={h.dampening!r}: needs momentum > 0, dampening = 0"
+        return (
+            f"nesterov=True with momentum={h.momentum!r}, dampening={h.dampening!r}: needs momentum > 0, dampening = 0"
+        )
     return None
 
 
