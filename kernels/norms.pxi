@@ -39,8 +39,7 @@ cdef void squares(const real* x, double* sum, Py_ssize_t n) noexcept nogil:
     sum[0] = fold_lanes(lane)
 
 
-cdef void nonfinite(const real* x, double* found, Py_ssize_t n) noexcept nogil:
+cdef void nonfinite(const real* x, double* terms, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        if not x[i] - x[i] == 0:
-            found[0] = 1
+        terms[i] = <double>(x[i] - x[i])        # 0, or NaN where x is infinite or NaN

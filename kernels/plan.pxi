@@ -74,7 +74,7 @@ cdef class Plan:
     cdef double* partial            # a leaf of the norm each
     cdef Py_ssize_t count, nspans, nworks, nowned, nleaves, room, total
     cdef Step c
-    cdef tile_t squares, nonfinite
+    cdef tile_t squares, nonfinite, leaf
     cdef int kind
     cdef bint f64
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
@@ -95,6 +95,7 @@ cdef class Plan:
         self.c.decay, self.c.ema = tile_of(table, "step.decay", self.f64), tile_of(table, "step.ema", self.f64)
         self.squares = tile_of(table, "norms.squares", self.f64)
         self.nonfinite = tile_of(table, "norms.nonfinite", self.f64)
+        self.leaf = tile_of(table, "norms.leaf", self.f64)
         self.c.itemsize = 8 if self.f64 else 4
         self.c.arrays = len(self.roles)
         self.stages = [[table[name][1 if self.f64 else 0] for name in names] for names in stages]
@@ -315,17 +316,22 @@ cdef class Plan:
 
     cdef bint finite(self, double total) noexcept:
         """Whether all gradients are finite; the squares of finite float64 numbers may still overflow."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, k, n
         cdef double found = 0
+        cdef scratch_t terms
         cdef void* a[2]
         if total - total == 0:
             return True
-        a[1] = &found
         for i in range(self.count):
-            a[0] = self.tensors[i].data[1]
-            if a[0] is not NULL:
-                self.nonfinite(a, NULL, &self.tensors[i].n)
-        return found == 0
+            for k in range(0, self.tensors[i].n if self.tensors[i].data[1] is not NULL else 0, LEAF):
+                n = min(<Py_ssize_t>LEAF, self.tensors[i].n - k)
+                a[0], a[1] = self.tensors[i].data[1] + k * self.c.itemsize, terms.d
+                self.nonfinite(a, NULL, &n)
+                a[0], a[1] = terms.d, &found
+                self.leaf(a, NULL, &n)
+                if found != 0:
+                    return False
+        return True
 
     cdef measured(self, double max_norm, int threads):
         """Set the norm of the gradients and what each is multiplied by."""
