@@ -5,37 +5,47 @@ table: a function of one common type that hands arrays, scalars and sizes over i
 """
 
 import os
-import platform
 import re
+import shutil
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 HERE = Path(__file__).resolve().parent
 os.chdir(HERE)
 GENERATED = Path("build/generated")
 TILES = Path("kernels/tiles.pyx")
 DEBUG = os.environ.get("PYOPT_DEBUG") == "1"  # sanitizers: Cython's bounds checks do not see raw pointers
-OPENMP = os.environ.get("PYOPT_OPENMP") != "0"
+OPENMP = os.environ.get("PYOPT_OPENMP")  # "0": without; "1": an error if the compiler has none; else if it has it
 MSVC = sys.platform == "win32"
+TARGET = sysconfig.get_platform().rpartition("-")[2]  # the machine to build for: a cross compilation names another one
 
 if MSVC:
     FLAGS = ["/O2", "/fp:precise", "/std:c11"]
-    OPENMP_FLAGS = ["/openmp"]
 else:
     FLAGS = [
         "-O3",
+        "-fno-fast-math",  # whatever CFLAGS says
         "-g0",
         "-ffp-contract=off",  # the bit law: a fused multiply-add rounds once where two operations round twice
         "-fno-math-errno",  # else nothing with a square root vectorises; changes no bits
         "-fno-trapping-math",  # else three-way selects do not; changes no bits
     ]
-    OPENMP_FLAGS = ["-fopenmp"]
 # gcc silently gives up above 10 pairs of pointers to tell apart: five written arrays and g
 GCC_FLAGS = ["--param=vect-max-version-for-alias-checks=100"]
-DEBUG_FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-ffp-contract=off"]
+DEBUG_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-ffp-contract=off"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # all: else a finding is a line nobody reads
+OPENMP_FLAGS = [  # to compile, to link; the first that works
+    (["-fopenmp"], ["-fopenmp"]),
+    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),  # Apple's clang beside a libomp of its own
+]
+OPENMP_PROBE = "#include <omp.h>\nint probe(void) { return omp_get_max_threads(); }\n"
 X86 = {
     "baseline": ["-march=x86-64-v2"],
     "avx2": ["-march=x86-64-v3"],
@@ -43,10 +53,10 @@ X86 = {
 }
 ISAS = {
     "x86_64": X86,
-    "AMD64": {"baseline": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]} if MSVC else X86,
+    "amd64": {"baseline": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]} if MSVC else X86,
     "aarch64": {"neon": []},
-    "arm64": {"neon": []},
-}.get(platform.machine(), {"baseline": []})
+    "arm64": {"baseline": []} if MSVC else {"neon": []},
+}.get(TARGET, {"baseline": []})
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
@@ -97,9 +107,13 @@ class Build(build_ext):
     """Swap each extension's source for generated C just before compiling, so that an sdist never sees it."""
 
     def build_extensions(self):
-        import numpy
+        import numpy as np
         from Cython.Build import cythonize
 
+        compile_flags, link_flags = self.flags()
+        openmp = self.openmp()
+        stamp = GENERATED / "flags.txt"
+        write(stamp, repr((compile_flags, link_flags, openmp, ISAS, getattr(self.compiler, "compiler_so", None))))
         write(GENERATED / "tables.pxi", table())
         copies = []
         for extension in self.extensions:
@@ -114,22 +128,65 @@ class Build(build_ext):
                 "initializedcheck": False, "embedsignature": True,
             },
         )  # fmt: skip
-        gcc = not MSVC and "clang" not in os.popen(f"{self.compiler.compiler_so[0]} --version").read()
         for extension, copy in zip(self.extensions, made, strict=True):
             extension.sources = copy.sources
-            extension.include_dirs = [numpy.get_include(), "kernels"]
-            extension.extra_compile_args += GCC_FLAGS if gcc and not DEBUG else []
+            extension.include_dirs = [np.get_include(), "kernels"]
+            extension.depends.append(str(stamp))  # other flags than last time: build again
+            parallel = openmp if extension.name.endswith(".engine") else ([], [])  # the tiles know no threads
+            extension.extra_compile_args = compile_flags + parallel[0] + extension.extra_compile_args
+            extension.extra_link_args = link_flags + parallel[1]
         super().build_extensions()
 
+    def flags(self):
+        """Return the flags to compile and to link with, whatever the instruction set."""
+        if MSVC:
+            return FLAGS, []
+        if DEBUG:
+            return DEBUG_FLAGS + SANITIZE, SANITIZE
+        return FLAGS + (GCC_FLAGS if self.takes(GCC_FLAGS) else []), []
 
-def extension(name, source, flags):
+    def openmp(self):
+        """Return the flags of OpenMP, to compile and to link; none where the compiler or the user has it not."""
+        if OPENMP == "0":
+            return [], []
+        if MSVC:
+            return ["/openmp"], []
+        for flags in OPENMP_FLAGS:
+            if self.takes(*flags, OPENMP_PROBE):
+                return flags
+        if OPENMP == "1":
+            raise CompileError("PYOPT_OPENMP=1, but this compiler builds nothing with -fopenmp")
+        print("pyopt: this compiler builds nothing with -fopenmp: every step will be serial", file=sys.stderr)
+        return [], []
+
+    def takes(self, compile_flags, link_flags=(), source="int probe;\n"):
+        """Say whether the compiler takes these flags. It is asked: neither its name nor its version tells."""
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.c")
+            probe.write_text(source)
+            try:
+                made = self.compiler.compile([str(probe)], folder, extra_postargs=["-Werror", *compile_flags])
+                self.compiler.link_shared_object(made, str(Path(folder, "probe.so")), extra_postargs=[*link_flags])
+            except (CompileError, LinkError):
+                return False
+        return True
+
+
+class Wheel(bdist_wheel):
+    """Pack what was built now: setuptools packs all that lies in build/lib, files deleted long ago among it."""
+
+    def run(self):
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
+
+
+def extension(name, source, flags=()):
     return Extension(
         f"pyopt.kernels.{name}",
         [f"kernels/{source}"],
         depends=["setup.py", *(p.as_posix() for p in sorted(Path("kernels").rglob("*")) if p.suffix in {".pxi", ".h"})],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-        extra_compile_args=(DEBUG_FLAGS if DEBUG else FLAGS) + flags,
-        extra_link_args=(OPENMP_FLAGS if OPENMP and not MSVC else []) + (DEBUG_FLAGS[2:3] if DEBUG else []),
+        extra_compile_args=list(flags),
     )
 
 
@@ -138,8 +195,8 @@ setup(
     + [f"pyopt.{name}" for name in find_packages(include=["kernels", "kernels.*"])],
     package_dir={"pyopt.kernels": "kernels"},
     ext_modules=[
-        extension("engine", "engine.pyx", OPENMP_FLAGS if OPENMP else []),
+        extension("engine", "engine.pyx"),
         *(extension(f"_tiles_{isa}", TILES.name, flags) for isa, flags in ISAS.items()),
     ],
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
 )
