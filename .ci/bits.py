@@ -1,0 +1,128 @@
+"""Print a hash of the bits that every tile function and every rule gives on wild data; NaNs count as one value.
+
+The same lines must come from every instruction set, processor, compiler and number of threads: compare with diff. It
+needs NumPy and pyopt only, so that it runs where nothing else is installed. The last line, on stderr, says what ran.
+"""
+
+import hashlib
+import inspect
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import pyopt
+from pyopt.kernels import engine, isa
+from pyopt.kernels.penalties import PENALTIES
+
+SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
+PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
+REALS = (np.float32, np.float64)
+
+
+def wild(n, dtype, seed, tame=False):
+    """Return numbers of all kinds, from integers alone: random floats pass through libm, which differs."""
+    raw = np.random.PCG64(seed).random_raw(n)
+    bits = raw.astype({4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]).view(dtype)
+    plain = np.ldexp((raw >> 11).astype(np.float64) * 2.0**-52 - 1.0, (raw % 7).astype(np.int32) - 3).astype(dtype)
+    if tame:
+        return plain
+    info = np.finfo(dtype)
+    some = np.array([0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, info.max, 1, -1, 0.5, 0.5], dtype)
+    small = plain * dtype(info.tiny)
+    kind = raw % 16
+    return np.select([kind < 10, kind < 12, kind < 14], [plain, bits, small], some[(raw >> 5) % len(some)])
+
+
+def digest(arrays):
+    """Return a short hash of all bits."""
+    found = hashlib.sha256()
+    for a in map(np.asarray, arrays):
+        nans = np.isnan(a) if a.dtype.kind == "f" else False
+        found.update(np.where(nans, np.array(np.nan).astype(a.dtype), a).tobytes())
+    return found.hexdigest()[:16]
+
+
+def tiles():
+    """Run every tile function, by its signature: what is added to the table is in here by itself."""
+    folder = Path(engine.__file__).parent
+    table = isa.tiles()
+    left = set(table)
+    for path in sorted([*folder.glob("*.pxi"), *folder.glob("*/*.pxi")]):
+        family = path.stem if path.parent == folder else path.parent.name
+        for name, text in SIGNATURE.findall(path.read_text()):
+            key, parameters = f"{family}.{name}", PARAMETER.findall(text)
+            if key not in left:
+                continue
+            left.remove(key)
+            arrays = [(kind, label) for kind, star, label in parameters if star]
+            scalars = [label for kind, star, label in parameters if not star and kind == "real"]
+            sizes = len(parameters) - len(arrays) - len(scalars)
+            summed = arrays[-1] == ("double", "terms")
+            for real, tame in itertools.product(REALS, (False, True)):  # tame: one NaN makes a row of softmax NaN
+                n, room = (1003, 1003) if sizes == 1 else (69, 69 * 69)
+                kinds = [kind for kind, _ in (arrays[:-1] if summed else arrays)]
+                made = [wild(room, {"real": real}.get(kind, np.float64), i, tame) for i, kind in enumerate(kinds)]
+                data = [np.arange(room) % n if kind == "int64_t" else x for kind, x in zip(kinds, made, strict=True)]
+                values = tuple(0.9 / (i + 1) for i in range(len(scalars)))
+                total = engine.sweep(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, summed)
+                yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", [*data, np.float64(total)]
+    if left:
+        sys.exit(f"tile functions without a source: {sorted(left)}")
+
+
+def value(hyper, on):
+    """Return a value of a hyper-parameter that is not its default."""
+    if isinstance(hyper.default, bool):
+        return on
+    if isinstance(hyper.default, tuple):
+        return tuple(x * 0.9375 for x in hyper.default)
+    if hyper.default is None:
+        return None
+    return hyper.default * 0.875 if hyper.default else 0.0625 * on
+
+
+def variants(rule):
+    """Yield settings: everything off, each switch on alone, all on."""
+    switches = [h.name for h in rule.all_hypers if isinstance(h.default, bool) or h.default == 0]
+    for on in [(), *((name,) for name in switches), *itertools.combinations(switches, 2), tuple(switches)]:
+        row = rule.Values(*(value(h, h.name in on) for h in rule.all_hypers))
+        if rule.check(row) is None:
+            yield row._asdict()
+
+
+def rules():
+    """Step every optimizer in several settings, and once with two threads."""
+    classes = [c for c in vars(pyopt).values() if inspect.isclass(c) and issubclass(c, pyopt.Optimizer)]
+    penalties = [kind(*[0.0625, 0.25][: len(inspect.signature(kind).parameters)]) for kind in PENALTIES.values()]
+    for cls in classes:
+        if cls is pyopt.Optimizer:
+            continue
+        for real, (i, row) in itertools.product(REALS, enumerate(variants(cls.rule))):
+            tame = i % 4 > 1  # norms of wild gradients are NaN
+            params = [wild(n, real, n + i, tame) for n in (1, 1031, 40_009 if i in (0, 2) else 130)]
+            more = {"penalty": penalties} if i % 2 else {}
+            if tame:
+                more |= {"max_grad_norm": 0.5, "max_tensor_norm": 1.5, "clip_value": 0.125, "ema_decay": 0.9375}
+            opt = cls(params, **(row | more))
+            norms = []
+            for t in range(3):
+                opt.step([wild(p.size, real, p.size + 100 * t, tame) for p in params], grad_scale=4.0)
+                norms.append(np.float64(opt.grad_norm if tame else 0))
+            states = [state[key] for state in opt.state for key in sorted(state)]
+            yield f"{cls.__name__} {real.__name__} {i}", [*params, *states, *norms]
+
+
+def main():
+    pyopt.set_num_threads(2)
+    lines = []
+    with np.errstate(all="ignore"):
+        for label, arrays in itertools.chain(tiles(), rules()):
+            lines.append(f"{label} {digest(arrays)}")
+    print("\n".join(lines))
+    print(f"{len(lines)} hashes with {isa.active()} of {isa.available()}, numpy {np.__version__}", file=sys.stderr)
+
+
+main()

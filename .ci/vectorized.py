@@ -1,0 +1,104 @@
+"""Check that gcc vectorised every innermost loop of every tile function and its helpers, on every instruction set.
+
+It builds with the flags of setup.py into a temporary folder and reads gcc's own notes (-fopt-info-vec), loop by loop,
+in float32 and float64. Nothing else tells: a tile that has fallen back to scalar code gives the same bits, only slower.
+
+    python .ci/vectorized.py            # CC and the like as for setup.py
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
+# Loops that need none, by function and the text of the loop: each with the reason.
+SCALAR = {
+    ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
+    ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
+}
+
+FUNCTION = re.compile(r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_(\d)__pyx_f|__pyx_f)_\w+?_tiles_\w+?_(\w+)\(.*\{$")
+COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
+NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
+
+
+def build(folder):
+    """Compile everything; return gcc's notes."""
+    flags = f"{os.environ.get('CFLAGS', '')} -fopt-info-vec-optimized"
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--force", "--build-lib", folder, "--build-temp", folder]
+    env = {**os.environ, "CFLAGS": flags}
+    done = subprocess.run(command, cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nthe build failed")
+    return done.stderr
+
+
+def innermost(text, names):
+    """Yield (function, type, place, source line, C line) of every innermost loop of the tile functions ``names``."""
+    lines = text.splitlines()
+    function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
+    for number, line in enumerate(lines, 1):
+        if found := FUNCTION.match(line):
+            real, name = found.groups()
+            function = (name, {"0": "float32", "1": "float64", None: "any type"}[real]) if name in names else None
+        elif function and (found := COMMENT.search(line)):
+            place = found.groups()
+        if not function:
+            continue
+        indent = len(line) - len(line.lstrip())
+        while opened and (line.strip() == "}" or line == "}") and indent <= opened[-1][0]:
+            _, at, where, outer = opened.pop()
+            if not outer:
+                yield *function, where, at
+        if re.match(r"\s*(for \(|while \(1\))", line):
+            if opened:
+                opened[-1][3] = True
+            opened.append([indent, number, place, False])
+        if line == "}":
+            function = None
+
+
+def main():
+    sys.path.insert(0, str(ROOT))
+    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
+    family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems}
+    tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
+    engine = {"arrays", "plan", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
+    names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
+    with tempfile.TemporaryDirectory() as folder:
+        notes = build(folder)
+    widths: dict[tuple[str, int], int] = {}
+    for isa, line, width in NOTE.findall(notes):
+        widths[isa, int(line)] = max(int(width), widths.get((isa, int(line)), 0))
+    checked, bad, used, seen, isas = 0, 0, set(), set(), sorted({isa for isa, _ in widths})
+    for isa in isas:
+        text = (ROOT / f"build/generated/_tiles_{isa}.c").read_text()
+        for name, real, (path, row), line in innermost(text, names):
+            source, body = map(str.strip, (ROOT / path).read_text().splitlines()[int(row) - 1 : int(row) + 1])
+            if re.fullmatch(r"\w+\[\w+\] = 0|memcpy\(.*\)", body):
+                continue  # fills and copies: gcc makes a memset or memcpy of them
+            if re.fullmatch(r"for \w+ in range\((\d|1[0-5])\):", source):
+                continue  # straight code
+            if (names[name], source) in SCALAR:
+                used.add((names[name], source))
+                continue
+            checked += 1
+            seen.add(name)
+            if (width := widths.get((isa, line), 0)) < BYTES[isa]:
+                bad += 1
+                what = f"vectors of {width} bytes" if width else "scalar"
+                print(f"{isa:8} {names[name]} {real}: {what}: {path}:{row}: {source}")
+    for key in sorted(set(SCALAR) - used):
+        bad += 1
+        print(f"no such loop any more: {key}")
+    print(f"{checked} loops of {len(seen)} functions on {', '.join(isas)}: {bad} not vectorised")
+    if bad or not isas:
+        sys.exit(1)
+
+
+main()
