@@ -10,40 +10,6 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef void measure_leaves(tile_t squares, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
-                         Py_ssize_t stop, int itemsize) noexcept nogil:
-    """Fill the leaves `first` to `stop` of the norm, which cross tensors; 0 for a tensor without a gradient."""
-    cdef Py_ssize_t low = 0, high = count, middle, start, n
-    cdef const Tensor* t
-    cdef void* a[2]
-    cdef uint64_t mode = ieee_mode()
-    while low < high:                           # the last tensor whose leaves begin at or before `first`
-        middle = (low + high) // 2
-        if tensors[middle].leaf <= first:
-            low = middle + 1
-        else:
-            high = middle
-    t = &tensors[low - 1]
-    while first < stop:
-        start = (first - t.leaf) * LEAF
-        if start >= t.n:
-            t = t + 1
-            continue
-        n = min(<Py_ssize_t>LEAF, t.n - start)
-        partial[first] = 0
-        if t.data[1] is not NULL:
-            a[0] = t.data[1] + start * itemsize
-            a[1] = &partial[first]
-            squares(a, NULL, &n)
-        first = first + 1
-    restore_mode(mode)
-
-
-cdef double clip_factor(double norm, double largest) noexcept:
-    cdef double factor = largest / (norm + 1e-6)
-    return 1 if largest == INFINITY or factor > 1 else factor
-
-
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
@@ -63,8 +29,9 @@ cdef class Plan:
     """All tensors of an optimizer, ready to step.
 
     ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
-    array or None per state of the rule, and the EMA or None; ``groups[i]`` is the group of tensor i and ``stages[group]`` the keys of its
-    penalty gradients; ``steps`` and ``carries`` are the step counts and carries to start from.
+    array or None per state of the rule, and the EMA or None; ``groups[i]`` is the group of tensor i and
+    ``stages[group]`` the keys of its penalty gradients; ``steps`` and ``carries`` are the step counts and carries to
+    start from.
     """
     cdef Tensor* tensors
     cdef Span* spans
@@ -232,8 +199,9 @@ cdef class Plan:
         for i in range(self.count):
             t = &self.tensors[i]
             p = <cnp.ndarray>t.p
-            if (<char*>cnp.PyArray_DATA(p) != t.data[0]
-                    or <void*>cnp.PyArray_DESCR(p) != t.descr and not native(p, self.kind) or size_of(p) != t.n or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
+            if (<char*>cnp.PyArray_DATA(p) != t.data[0] or size_of(p) != t.n
+                    or <void*>cnp.PyArray_DESCR(p) != t.descr and not native(p, self.kind)
+                    or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
                 checks.changed(p, self.names[i])
             data = NULL
             if grads[i] is not None:
@@ -363,7 +331,6 @@ cdef class Plan:
         ``work(group, t, carry)`` returns a ``step.Work``. ``max_norm`` limits the norm of all gradients together; with
         ``skip`` an infinite or NaN gradient makes the step none, but for the zeroing.
         """
-        global active
         global active
         cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
         cdef uint64_t mode = ieee_mode()        # a caller's flush-to-zero would round scalars otherwise

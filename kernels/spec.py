@@ -123,7 +123,8 @@ class Rule:
             for name in (state.when, state.start):
                 if isinstance(name, str) and name not in names:
                     raise ValueError(f"{self.name}: the state {state.name} refers to {name!r}, no hyper-parameter")
-        values = namedtuple("Values", names, defaults=[h.default for h in self.all_hypers])  # noqa: PYI024
+        defaults = [h.default for h in self.all_hypers]
+        values = namedtuple("Values", names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024
         object.__setattr__(self, "Values", values)
 
     @property

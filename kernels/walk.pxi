@@ -26,6 +26,40 @@ cdef struct Step:                   # what all tiles of a plan need
     Py_ssize_t tile, ahead
 
 
+cdef void measure_leaves(tile_t squares, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
+                         Py_ssize_t stop, int itemsize) noexcept nogil:
+    """Fill the leaves `first` to `stop` of the norm, which cross tensors; 0 for a tensor without a gradient."""
+    cdef Py_ssize_t low = 0, high = count, middle, start, n
+    cdef const Tensor* t
+    cdef void* a[2]
+    cdef uint64_t mode = ieee_mode()
+    while low < high:                           # the last tensor whose leaves begin at or before `first`
+        middle = (low + high) // 2
+        if tensors[middle].leaf <= first:
+            low = middle + 1
+        else:
+            high = middle
+    t = &tensors[low - 1]
+    while first < stop:
+        start = (first - t.leaf) * LEAF
+        if start >= t.n:
+            t = t + 1
+            continue
+        n = min(<Py_ssize_t>LEAF, t.n - start)
+        partial[first] = 0
+        if t.data[1] is not NULL:
+            a[0] = t.data[1] + start * itemsize
+            a[1] = &partial[first]
+            squares(a, NULL, &n)
+        first = first + 1
+    restore_mode(mode)
+
+
+cdef double clip_factor(double norm, double largest) noexcept:
+    cdef double factor = largest / (norm + 1e-6)
+    return 1 if largest == INFINITY or factor > 1 else factor
+
+
 cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop,
                char* scratch) noexcept nogil:
     """The stages of step.py, one tile of one tensor after another."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, make_plan
+from ._group import GRAD_SCALE, Group
 from .kernels.rules import RULES
 from .kernels.spec import Rule
-from .optim import GRAD_SCALE, Group
 
 
 def _functional(rule: Rule) -> Callable[..., None]:
