@@ -5,6 +5,7 @@ from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, qsort, realloc
 from libc.string cimport memcpy, memset
+from cpython.ref cimport PyObject
 cimport numpy as cnp
 
 from . import checks
@@ -24,9 +25,19 @@ cdef extern from "platform.h":
     uint64_t ieee_mode() noexcept nogil
     void restore_mode(uint64_t old) noexcept nogil
 
+cdef extern from "Python.h":
+    PyObject* PyTuple_GET_ITEM(PyObject* t, Py_ssize_t i) noexcept
+
+cdef extern from "numpy/arrayobject.h":
+    bint PyArray_CheckExact(PyObject* a) noexcept
+
 ctypedef void (*tile_t)(void** arrays, const void* scalars, const Py_ssize_t* sizes) noexcept nogil
 
-ctypedef union scalars_t:           # one tile's scalars in its compute type
+ctypedef union scalar_t:            # a scalar in the compute type
+    float f
+    double d
+
+ctypedef union scalars_t:           # those of one tile
     float f[16]
     double d[16]
 
@@ -71,16 +82,16 @@ cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 
 
-cdef void put(scalars_t* out, int i, double x, bint f64) noexcept:
+cdef void put(scalar_t* out, double x, bint f64) noexcept:
     """Round a float64 scalar once, to the compute type."""
     if f64:
-        out.d[i] = x
+        out.d = x
     else:
-        out.f[i] = <float>x
+        out.f = <float>x
 
 
-cdef bint one(const scalars_t* x, bint f64) noexcept:
-    return x.d[0] == 1 if f64 else x.f[0] == 1
+cdef bint one(const scalar_t* x, bint f64) noexcept:
+    return x.d == 1 if f64 else x.f == 1
 
 
 cdef void fill(scalars_t* out, tuple values, bint f64) except *:
@@ -88,7 +99,7 @@ cdef void fill(scalars_t* out, tuple values, bint f64) except *:
     if len(values) > 16:
         raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
     for i in range(len(values)):
-        put(out, i, values[i], f64)
+        put(<scalar_t*>(&out.d[i] if f64 else <double*>&out.f[i]), values[i], f64)
 
 
 cnp.import_array()

@@ -178,7 +178,8 @@ cdef class Plan:
             self.sort(self.given, n)
 
     cdef clash(self, Interval a, Interval b):
-        raise ValueError(f"{self.label(a)} and {self.label(b)} share memory: an update in place needs arrays of their own")
+        raise ValueError(f"{self.label(a)} and {self.label(b)} share memory: "
+                         "an update in place needs arrays of their own")
 
     cdef label(self, Interval x):
         if x.array == 0:
@@ -192,26 +193,29 @@ cdef class Plan:
         cdef bint moved = not self.separate
         cdef Tensor* t
         cdef char* data
-        cdef cnp.ndarray p, a
+        cdef PyObject* g                        # borrowed: a reference more on each array would write to its memory
         self.separate = False                   # until all is found well
         if len(grads) != self.count:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         for i in range(self.count):
             t = &self.tensors[i]
-            p = <cnp.ndarray>t.p
-            if (<char*>cnp.PyArray_DATA(p) != t.data[0] or size_of(p) != t.n
-                    or <void*>cnp.PyArray_DESCR(p) != t.descr and not native(p, self.kind)
-                    or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
-                checks.changed(p, self.names[i])
+            if i + 8 < self.count:              # objects lie anywhere, and a large step pushes them out of the caches
+                prefetch(self.tensors[i + 8].p, 0, 80)
+                prefetch(PyTuple_GET_ITEM(<PyObject*>grads, i + 8), 0, 80)
+            if (<char*>cnp.PyArray_DATA(<cnp.ndarray>t.p) != t.data[0] or size_of(<cnp.ndarray>t.p) != t.n
+                    or <void*>cnp.PyArray_DESCR(<cnp.ndarray>t.p) != t.descr and not native(<cnp.ndarray>t.p, self.kind)
+                    or cnp.PyArray_FLAGS(<cnp.ndarray>t.p) & writeable != writeable or not dense(<cnp.ndarray>t.p)):
+                checks.changed(<object>t.p, self.names[i])
             data = NULL
-            if grads[i] is not None:
-                what = grads[i]
-                if not isinstance(what, cnp.ndarray) or type(what) is not cnp.ndarray and checks.masked(what):
-                    checks.reject(what, p, f"the gradient of {self.names[i]}")
-                a = <cnp.ndarray>what
-                if not alike(a, p) or zero and not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_WRITEABLE:
-                    checks.reject(a, p, f"the gradient of {self.names[i]}", zero)
-                data = <char*>cnp.PyArray_DATA(a)
+            g = PyTuple_GET_ITEM(<PyObject*>grads, i)
+            if g is not <PyObject*>None:
+                if not PyArray_CheckExact(g):
+                    if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
+                        checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}")
+                if (not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
+                        or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
+                    checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", zero)
+                data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
             moved |= data != t.data[1]
             t.data[1] = data
         if moved or zero and not self.zeroed:
@@ -240,8 +244,9 @@ cdef class Plan:
     cdef Py_ssize_t add(self, Py_ssize_t group, given) except -1:
         cdef Work* w
         cdef Py_ssize_t i
-        cdef tuple penalties = given.penalties
-        cdef double bound = given.clip_value
+        cdef tuple penalties, rule
+        cdef double scale, max_norm, bound, decay, ema, carry
+        scale, max_norm, bound, penalties, decay, rule, ema, carry = given
         if self.nworks == self.room:
             w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
             if w is NULL:
@@ -249,11 +254,13 @@ cdef class Plan:
             self.works, self.room = w, 2 * self.room + 4
         w = &self.works[self.nworks]
         memset(w, 0, sizeof(Work))
-        w.scale, w.max_norm, w.carry = given.scale, given.max_norm, given.carry
-        put(&w.clip, 0, bound, self.f64)
-        put(&w.decay, 0, given.decay, self.f64)
-        put(&w.ema, 0, given.ema, self.f64)
-        fill(&w.rule, given.rule, self.f64)
+        w.factor, w.max_norm, w.carry = scale, max_norm, carry
+        put(&w.scale, scale, self.f64)
+        put(&w.clip, bound, self.f64)
+        put(&w.decay, decay, self.f64)
+        put(&w.ema, ema, self.f64)
+        fill(&w.rule, rule, self.f64)
+        w.scaled = not one(&w.scale, self.f64)
         w.clipped = bound != INFINITY
         w.decayed = not one(&w.decay, self.f64)
         for i in range(len(penalties)):
@@ -308,7 +315,7 @@ cdef class Plan:
         cdef Work* w
         cdef double norm, factor, own
         self.measure(threads)
-        norm = sqrt(self.folded(0, self.nleaves)) * (fabs(self.works[0].scale) if self.nworks else 1)
+        norm = sqrt(self.folded(0, self.nleaves)) * (fabs(self.works[0].factor) if self.nworks else 1)
         self.norm = norm
         factor = clip_factor(norm, max_norm)
         for i in range(self.count):
@@ -317,13 +324,9 @@ cdef class Plan:
                 w = &self.works[t.work]
                 own = 1
                 if w.max_norm != INFINITY:
-                    own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.scale)
+                    own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
                     own = clip_factor(own, w.max_norm)
-                self.multiply(t, w.scale * factor * own)
-
-    cdef void multiply(self, Tensor* t, double factor) noexcept:
-        put(&t.scale, 0, factor, self.f64)
-        t.scaled = not one(&t.scale, self.f64)
+                put(&t.scale, w.factor * factor * own, self.f64)
 
     def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
         """Step every tensor whose gradient is not None; an error leaves everything as it was.
@@ -345,16 +348,12 @@ cdef class Plan:
 
     cdef run(self, bint zero, double max_norm, bint skip, int threads):
         cdef Py_ssize_t i
-        cdef bint limited = skip or max_norm != INFINITY
+        self.c.limited = skip or max_norm != INFINITY
         for i in range(self.nworks):
-            limited |= self.works[i].max_norm != INFINITY
-        if limited:
+            self.c.limited |= self.works[i].max_norm != INFINITY
+        self.norm = None
+        if self.c.limited:
             self.measured(max_norm, threads)
-        else:
-            self.norm = None
-            for i in range(self.count):
-                if self.tensors[i].data[1] is not NULL:
-                    self.multiply(&self.tensors[i], self.works[self.tensors[i].work].scale)
         self.skipped = skip and not self.finite(self.norm)
         self.c.zero = zero
         with nogil:

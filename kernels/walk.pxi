@@ -6,15 +6,16 @@ cdef struct Tensor:
     Py_ssize_t n, t, group, work
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
     double carry
-    bint scaled
-    scalars_t scale
+    scalar_t scale                  # used where norms are limited: each tensor may have a factor of its own
 
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint clipped, decayed
+    bint scaled, clipped, decayed
     tile_t penalty[MAX_PENALTIES]
-    scalars_t clip, decay, rule, ema
+    scalar_t scale, clip, decay, ema
+    scalars_t rule
     scalars_t penalties[MAX_PENALTIES]
-    double scale, max_norm, carry   # max_norm: of one tensor; infinite where there is no limit
+    double factor, carry            # factor: the scale before it is rounded
+    double max_norm                 # of one tensor; infinite where there is no limit
 
 cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
     Py_ssize_t tensor, start, count
@@ -22,7 +23,7 @@ cdef struct Span:                   # `count` elements from `start` of `tensor` 
 cdef struct Step:                   # what all tiles of a plan need
     tile_t scale, clip, decay, rule, ema
     int arrays, itemsize            # arrays: with the EMA, which is the last one
-    bint zero
+    bint zero, limited
     Py_ssize_t tile, ahead
 
 
@@ -83,10 +84,10 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
             for j in range(c.arrays):
                 if a[j] is not NULL:
                     prefetch(a[j], c.ahead * c.itemsize, n * c.itemsize)
-        if t.scaled or w.clipped or w.penalty[0] is not NULL:
+        if w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL:
             pair[0] = scratch                   # the first stage copies, the next work in place: out and in are
             pair[1] = g                         # never the same, or the compiler's alias check picks a scalar loop
-            c.scale(pair, &t.scale, &n)
+            c.scale(pair, &t.scale if c.limited else &w.scale, &n)
             a[1] = scratch
             if w.clipped:
                 c.clip(pair, &w.clip, &n)

@@ -167,7 +167,7 @@ class Optimizer:
         if made.structures != [group.structure for group in made.groups]:
             made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
-        skip = _SKIP_NONFINITE.check(self.skip_nonfinite) or scaler is not None
+        skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         made.plan.step(grads, partial(_work, made.groups, scale), zero_grads, largest, skip)
         if scaler is not None and made.plan.skipped:
             scaler.found_nonfinite = True
