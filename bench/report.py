@@ -164,7 +164,7 @@ def conditions(runs: Sequence[dict[str, Any]], measured: Sequence[Measured]) -> 
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         changed = " with changes" if commit.get("dirty") else ""
         lines.append(
-            f"{cpu.get('brand_raw', cpu.get('arch', '?'))}, {cpu.get('count', '?')} cores, {machine['system']}; "
+            f"- {cpu.get('brand_raw', cpu.get('arch', '?'))}, {cpu.get('count', '?')} cores, {machine['system']}; "
             f"Python {machine['python_version']}, {versions}; commit {str(commit.get('id'))[:10]}{changed}"
         )
     least = min(len(case.infos) for case in measured)
