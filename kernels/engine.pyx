@@ -99,7 +99,10 @@ cdef void fill(scalars_t* out, tuple values, bint f64) except *:
     if len(values) > 16:
         raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
     for i in range(len(values)):
-        put(<scalar_t*>(&out.d[i] if f64 else <double*>&out.f[i]), values[i], f64)
+        if f64:
+            out.d[i] = values[i]
+        else:
+            out.f[i] = values[i]
 
 
 cnp.import_array()
