@@ -14,7 +14,6 @@ cdef extern from "platform.h":
     ctypedef struct scratch_t:
         double d[1]
     const int HAS_OPENMP
-    const Py_ssize_t SCRATCH
     int forked
     int omp_get_max_threads() noexcept nogil
     int has_avx2()
@@ -42,7 +41,7 @@ ctypedef union scalars_t:           # those of one tile
     double d[16]
 
 cdef enum:
-    MAX_ARRAYS = 8                  # p, g and the states of a rule
+    MAX_ARRAYS = 8                  # p, g, the states of a rule and the EMA
     MAX_PENALTIES = 8
     LEAF = 4096                     # terms in a leaf of the reduction tree
     SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings
@@ -95,6 +94,7 @@ cdef bint one(const scalar_t* x, bint f64) noexcept:
 
 
 cdef void fill(scalars_t* out, tuple values, bint f64) except *:
+    """Round the scalars of a tile, each once."""
     cdef Py_ssize_t i
     if len(values) > 16:
         raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
