@@ -1,0 +1,44 @@
+"""Random bits from a counter, Philox 4x32 with 7 rounds: any element's bits at any time, in any order, on any device.
+
+The key is a seed of 64 bits, the counter (block low, block high, t, stream * 2^24 + tensor). A block of 4 words serves
+8 elements: element i has block i // 8, and word j holds 16 bits for element 2j of the block, then 16 for 2j + 1.
+``stream`` names the use, so that no two uses share bits.
+
+Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+https://doi.org/10.1145/2063384.2063405
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+WEIGHTS = 0  # streams: rounding of p, of state k at STATES + k, and the rest by name
+STATES = 1
+EMA = 32
+DROPOUT = 64
+AUGMENT = 65
+SHUFFLE = 66
+
+
+def words(seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0) -> np.ndarray[Any, Any]:
+    """Return the words of ``n`` blocks from block ``first`` on, uint32 of shape (n, 4)."""
+    block = np.arange(first, first + n, dtype=np.uint64)
+    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    x0, x1 = block & mask, block >> shift
+    x2, x3 = (np.full(n, x, np.uint64) for x in (t, (stream << 24) + tensor))
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(7):
+        a, b = np.uint64(0xD2511F53) * x0, np.uint64(0xCD9E8D57) * x2
+        x0, x1, x2, x3 = (b >> shift) ^ x1 ^ np.uint64(k0), b & mask, (a >> shift) ^ x3 ^ np.uint64(k1), a & mask
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32)
+
+
+def bits16(seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0) -> np.ndarray[Any, Any]:
+    """Return the 16 bits of ``n`` elements from element ``first`` on, as uint32."""
+    block = first // 8
+    given = words(seed, block, (first + n + 7) // 8 - block, t, stream, tensor)
+    halves = np.stack([given & np.uint32(0xFFFF), given >> np.uint32(16)], axis=2).ravel()
+    return halves[first - 8 * block :][:n]
