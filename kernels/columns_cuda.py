@@ -1,0 +1,232 @@
+"""Columns: the arrays beside the elements of a tensor, read into the compute type and written back from it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import codecs_cuda, philox
+from .memory_cuda import SIZES, WIDEST, Memory
+
+u4 = np.uint32
+u8 = np.uint64
+
+
+class Column(NamedTuple):
+    """An array beside the elements of a tensor."""
+
+    name: str
+    kind: str  # f64, f32, bf16 or f16
+    rounding: str = "nearest"  # or stochastic, or remainder: bf16 only
+    stream: int = 0  # of the random bits
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return 2 if self.kind in ("bf16", "f16") else SIZES[self.kind]
+
+
+class Combination(NamedTuple):
+    """What an update kernel is made for. None among the states stands for one that is off."""
+
+    rule: str
+    p: Column
+    g: Column
+    states: tuple[Column | None, ...]
+    ema: Column | None = None
+    shadow: Column | None = None
+    penalties: tuple[tuple[str, int], ...] = ()  # the stem and the number of coefficients of each
+    scalars: int = 0  # of the rule
+    decay: bool = True
+    clip: bool = False
+    zero: bool = False
+
+    @property
+    def real(self) -> str:
+        """The compute type: f64 where p is, f32 else."""
+        return "f64" if self.p.kind == "f64" else "f32"
+
+    @property
+    def read(self) -> tuple[Column, ...]:
+        """The columns that are read, p and g first."""
+        return (self.p, self.g, *(c for c in (*self.states, self.ema) if c is not None))
+
+    @property
+    def written(self) -> tuple[Column, ...]:
+        """The columns that are written, p first."""
+        return (self.p, *self.read[2:], *((self.shadow,) if self.shadow is not None else ()))
+
+    @property
+    def addresses(self) -> int:
+        """Addresses of a tensor: of p, the remainder of p, g, the states, the EMA and the shadow, where there are."""
+        return len(self.read) + (self.shadow is not None) + (self.p.rounding == "remainder")
+
+    @property
+    def width(self) -> int:
+        """Elements that a thread takes at a time: 16 bytes of the narrowest column."""
+        return WIDEST // min(c.size for c in (*self.read, *self.written))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a column is rounded by random bits, for which a vector must be one block of them."""
+        return any(c.rounding == "stochastic" for c in self.written)
+
+    @property
+    def record(self) -> int:
+        """Words of a tensor in the table: an even number, so that each starts at a multiple of 16 bytes."""
+        return (self.addresses + 2) // 2 * 2  # without the address of g, with number and row
+
+    @property
+    def name(self) -> str:
+        """A name in words that linkers take."""
+        words = [self.rule, *(f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in
+                 (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
+        words += [stem for stem, _ in self.penalties]
+        return "_".join(words + [word for word in ("decay", "clip", "zero") if getattr(self, word)])
+
+
+def columns(m: Memory, readers: list[Any]) -> Any:
+    """Return the function of (addresses, element) that calls all ``readers`` and returns a tuple of their results."""
+    last = readers[-1]
+    if len(readers) == 1:
+        return m.jit(lambda a, i: (last(a, i),))
+    before = columns(m, readers[:-1])
+    return m.jit(lambda a, i: (*before(a, i), last(a, i)))
+
+
+def writers(m: Memory, all: list[Any]) -> Any:
+    """Return the function that calls all writers with the values of their column."""
+    last, k = all[-1], len(all) - 1
+
+    def written_last(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        last(a, i, values[k], tensor, noise)
+
+    if len(all) == 1:
+        return m.jit(written_last)
+    before = writers(m, all[:-1])
+
+    def written(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        before(a, i, values, tensor, noise)
+        last(a, i, values[k], tensor, noise)
+
+    return m.jit(written)
+
+
+def each(m: Memory, function: Any, width: int) -> Any:
+    """Return the function of a tuple of ``width`` that calls ``function`` on each element."""
+
+    def one(x):  # type: ignore[no-untyped-def]
+        return (function(x[0]),)
+
+    def two(x):  # type: ignore[no-untyped-def]
+        return function(x[0]), function(x[1])
+
+    def four(x):  # type: ignore[no-untyped-def]
+        return function(x[0]), function(x[1]), function(x[2]), function(x[3])
+
+    def eight(x):  # type: ignore[no-untyped-def]
+        return (function(x[0]), function(x[1]), function(x[2]), function(x[3]),
+                function(x[4]), function(x[5]), function(x[6]), function(x[7]))  # fmt: skip
+
+    return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
+
+
+def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+    """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
+    to = {"f32": np.float32, "f64": np.float64}[c.real]
+    size = u8(column.size)
+    if column.kind in SIZES:
+        read = m.load(column.kind, width)
+        if column.kind == c.real:
+            return m.jit(lambda a, i: read(a[k] + i * size))
+        convert = each(m, m.jit(lambda x: to(x)), width)
+        return m.jit(lambda a, i: convert(read(a[k] + i * size)))
+    read = m.load("u16", width)
+    if column.rounding == "remainder":
+        low, joined, transpose = c.addresses - 1, m.adopt(codecs_cuda.joined), m.transpose
+        join = each(m, m.jit(lambda pair: joined(pair[0], pair[1])), width)
+        return m.jit(lambda a, i: join(transpose((read(a[k] + i * size), read(a[low] + i * size)))))
+    widen = m.adopt(codecs_cuda.widen_bf16 if column.kind == "bf16" else codecs_cuda.widen_f16)
+    decode = each(m, m.jit(lambda x: to(widen(x))), width)
+    return m.jit(lambda a, i: decode(read(a[k] + i * size)))
+
+
+def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+    """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
+    size = u8(column.size)
+    if column.rounding == "stochastic":
+        return stochastic_writer(m, column, k, width)
+    if column.rounding == "remainder":
+        put, low = m.store("u16", width), c.addresses - 1
+        top, bottom = each(m, m.adopt(codecs_cuda.upper), width), each(m, m.adopt(codecs_cuda.lower), width)
+
+        def split(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+            put(a[k] + i * size, top(values))
+            put(a[low] + i * size, bottom(values))
+
+        return m.jit(split)
+    put = m.store(column.kind if column.kind in SIZES else "u16", width)
+    encode = encoder(m, column, c, width)
+
+    def stored(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        put(a[k] + i * size, encode(values))
+
+    return m.jit(stored)
+
+
+def encoder(m: Memory, column: Column, c: Combination, width: int) -> Any:
+    """Return the function that rounds a tuple of numbers to the nearest ones of a column's type."""
+    if column.kind == c.real:
+        return m.jit(lambda values: values)
+    if column.kind in SIZES:
+        to = {"f32": np.float32, "f64": np.float64}[column.kind]
+        return each(m, m.jit(lambda x: to(x)), width)
+    narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
+    return each(m, m.jit(lambda x: narrow(np.float32(x))), width)
+
+
+def stochastic_writer(m: Memory, column: Column, k: int, width: int) -> Any:
+    """Return the writer of a bf16 column that is rounded by random bits: those of element i are philox.py's."""
+    put, words, half = m.store("u16", width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
+    rounded = m.adopt(codecs_cuda.stochastic_bf16)
+    size, stream = u8(column.size), u8((philox.WEIGHTS if column.name == "p" else column.stream) << 24)
+
+    def one(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        given = words(i >> u8(3), noise[1], u4(stream + tensor), noise[2], noise[3])
+        put(a[k] + i * size, (rounded(values[0], half(given, u4(i & u8(7)))),))
+
+    def eight(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        b, c, d, e = words(i >> u8(3), noise[1], u4(stream + tensor), noise[2], noise[3])
+        low = u4(0xFFFF)
+        put(a[k] + i * size, (
+            rounded(values[0], u4(b & low)), rounded(values[1], u4(b >> u4(16))),
+            rounded(values[2], u4(c & low)), rounded(values[3], u4(c >> u4(16))),
+            rounded(values[4], u4(d & low)), rounded(values[5], u4(d >> u4(16))),
+            rounded(values[6], u4(e & low)), rounded(values[7], u4(e >> u4(16))),
+        ))  # fmt: skip
+
+    return m.jit({1: one, 8: eight}[width])
+
+
+def zeros(m: Memory, column: Column, width: int) -> Any:
+    """Return the function of an address that writes ``width`` zeros."""
+    put = m.store(column.kind if column.kind in SIZES else "u16", width)
+    number = {"f32": np.float32, "f64": np.float64}.get(column.kind, np.uint32)
+    nothing = m.jit(lambda: number(0))
+
+    def one(address):  # type: ignore[no-untyped-def]
+        put(address, (nothing(),))
+
+    def two(address):  # type: ignore[no-untyped-def]
+        put(address, (nothing(), nothing()))
+
+    def four(address):  # type: ignore[no-untyped-def]
+        z = nothing()
+        put(address, (z, z, z, z))
+
+    def eight(address):  # type: ignore[no-untyped-def]
+        z = nothing()
+        put(address, (z, z, z, z, z, z, z, z))
+
+    return m.jit({1: one, 2: two, 4: four, 8: eight}[width])

@@ -1,0 +1,149 @@
+"""The tree of norms.py on the GPU: the sum of squares of each leaf, and the fold of leaves by one block.
+
+A leaf is read by 8 threads of 4 neighbouring elements, so that each has 4 of the 32 lanes. The barriers stand between
+the functions below: with one thread they do the same work in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import codecs_cuda
+from .memory_cuda import Memory
+
+LEAF = 4096
+LANES = 32
+READERS = 8  # threads of a leaf
+THREADS = 256
+LEAVES = THREADS // READERS  # leaves of a block
+ROW = LANES + 1  # lanes of a leaf in shared memory; the odd one keeps leaves in different banks
+
+u8 = np.uint64
+f8 = np.float64
+
+
+def squares(m: Memory, kind: str) -> tuple[Any, Any]:
+    """Return the two phases of the kernel that sums the squares of gradients stored as ``kind``.
+
+    ``read(block, thread, given, leaves, count, lanes)`` fills the lanes of a block in shared memory and returns whether
+    an element was not finite; ``combine(block, thread, leaves, count, lanes, info, partial)`` writes the leaves.
+    ``leaves`` has two words for each leaf: its first element, and tensor * 2^32 + number of elements; step_cuda.py and
+    prepare_cuda.py describe ``given`` and ``info``. A tensor without a gradient has leaves of 0.
+    """
+    four = fetch(m, kind, 4)
+    one = fetch(m, kind, 1)
+    pair, word, put = m.load("u64", 2), m.load("u64"), m.store("f64")
+    size = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind])
+    mask = u8(min(16, 4 * int(size)) - 1)
+    check = kind == "f64"  # squares of the others do not overflow: the sums tell
+
+    def read(block, thread, given, leaves, count, lanes):  # type: ignore[no-untyped-def]
+        leaf = u8(block) * u8(LEAVES) + u8(thread) // u8(READERS)
+        reader = u8(thread) % u8(READERS)
+        a = b = c = d = f8(0)
+        bad = f8(0)
+        if leaf < count:
+            start, packed = pair(leaves + leaf * u8(16))
+            (g,) = word(given + u8(packed >> u8(32)) * u8(32))
+            n = u8(packed & u8(0xFFFFFFFF))
+            if g != u8(0):
+                g = g + start * size
+                i = reader * u8(4)
+                if g & mask == u8(0):
+                    while i + u8(4) <= n:
+                        x0, x1, x2, x3 = four(g + i * size)
+                        if check:
+                            bad += (x0 - x0) + (x1 - x1) + (x2 - x2) + (x3 - x3)
+                        a, b, c, d = a + x0 * x0, b + x1 * x1, c + x2 * x2, d + x3 * x3
+                        i += u8(LANES)
+                while i < n:
+                    (x,) = one(g + i * size)
+                    bad += x - x if check else f8(0)
+                    a += x * x
+                    if i + u8(1) < n:
+                        (x,) = one(g + (i + u8(1)) * size)
+                        bad += x - x if check else f8(0)
+                        b += x * x
+                    if i + u8(2) < n:
+                        (x,) = one(g + (i + u8(2)) * size)
+                        bad += x - x if check else f8(0)
+                        c += x * x
+                    if i + u8(3) < n:
+                        (x,) = one(g + (i + u8(3)) * size)
+                        bad += x - x if check else f8(0)
+                        d += x * x
+                    i += u8(LANES)
+        if not check:
+            bad = (a - a) + (b - b) + (c - c) + (d - d)
+        k = u8(thread) // u8(READERS) * u8(ROW) + reader * u8(4)
+        lanes[k], lanes[k + u8(1)], lanes[k + u8(2)], lanes[k + u8(3)] = a, b, c, d
+        return bad != f8(0)
+
+    def combine(block, thread, leaves, count, lanes, info, partial):  # type: ignore[no-untyped-def]
+        leaf = u8(block) * u8(LEAVES) + u8(thread)
+        if u8(thread) < u8(LEAVES) and leaf < count:
+            k = u8(thread) * u8(ROW)
+            width = u8(LANES // 2)
+            while width > u8(0):
+                j = u8(0)
+                while j < width:
+                    lanes[k + j] += lanes[k + j + width]
+                    j += u8(1)
+                width = width // u8(2)
+            start, packed = pair(leaves + leaf * u8(16))
+            (at,) = word(info + u8(packed >> u8(32)) * u8(32) + u8(8))
+            put(partial + (at + start // u8(LEAF)) * u8(8), (lanes[k],))
+
+    return m.jit(read), m.jit(combine)
+
+
+def fetch(m: Memory, kind: str, n: int) -> Any:
+    """Return the function that reads n neighbours of a storage type as float64."""
+    if kind in ("f32", "f64"):
+        read = m.load(kind, n)
+        decode = m.jit(lambda x: f8(x))
+    else:
+        read = m.load("u16", n)
+        widen = m.adopt(codecs_cuda.widen_bf16 if kind == "bf16" else codecs_cuda.widen_f16)
+        decode = m.jit(lambda x: f8(widen(x)))
+    if n == 1:
+        return m.jit(lambda address: (decode(read(address)[0]),))
+
+    def fetched(address):  # type: ignore[no-untyped-def]
+        x0, x1, x2, x3 = read(address)
+        return decode(x0), decode(x1), decode(x2), decode(x3)
+
+    return m.jit(fetched)
+
+
+def fold(m: Memory) -> Any:
+    """Return the function that adds ``count`` leaves in pairs, by all threads of a block; it returns their sum.
+
+    The leaves stay as they are; ``scratch`` has room for as many, and one more for each level.
+    """
+    number, put, sync = m.load("f64"), m.store("f64"), m.sync
+
+    def folded(thread, threads, leaves, count, scratch):  # type: ignore[no-untyped-def]
+        while count > u8(1):
+            half = count // u8(2)
+            j = u8(thread)
+            while j < half:
+                (x,) = number(leaves + j * u8(16))
+                (y,) = number(leaves + j * u8(16) + u8(8))
+                put(scratch + j * u8(8), (x + y,))
+                j += u8(threads)
+            if j == half and count > half + half:
+                (x,) = number(leaves + half * u8(16))
+                put(scratch + half * u8(8), (x,))
+            sync()
+            count = count - half
+            leaves = scratch
+            scratch = scratch + count * u8(8)
+        if count == u8(0):
+            return f8(0)
+        (x,) = number(leaves)
+        return x
+
+    return m.jit(folded)

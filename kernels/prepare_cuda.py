@@ -1,0 +1,265 @@
+"""What a GPU computes before a step: norm and clip factors, step counts and carries, and the scalars of each tensor.
+
+Float64 throughout, by the functions that the CPU engine calls, so that no number depends on the device. One thread
+serves one tensor. Where a norm is needed, all run in one block, which folds the leaves first.
+
+``info``    4 words a tensor: the address of its row, the number of its first leaf, the number of its leaves, and how
+            many coefficients its penalties have
+``call``    float64: the bound of the norm of all gradients, 1 where a gradient that is not finite makes the step none,
+            the scale of the gradients, the number of tensors, the number of leaves
+``progress``  step count and carry of each tensor, both float64
+``result``  float64: the norm, 1 where the step was none; then a word that is 1 where a gradient was not finite
+
+A block of a group (``BLOCK``): scale, bound of a tensor's norm, clip bound, decay, EMA's share of p (its decay where
+the next is 1), 1 where it is corrected for its start at 0, the seed (its bits), 0; then the hyper-parameters of the rule and the
+coefficients of the penalties.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+
+from . import norms_cuda
+from .memory_cuda import SIZES, Memory
+from .numerics_cuda import power
+from .spec import Hyper, Rule
+
+THREADS = 512  # of the one block that folds leaves
+BLOCK = 8  # numbers of a group's block before the hyper-parameters
+SMALL = 32  # leaves up to which one thread folds those of a tensor
+
+u4 = np.uint32
+u8 = np.uint64
+f8 = np.float64
+
+
+def fields(rule: Rule) -> tuple[tuple[Hyper, int], ...]:
+    """Return the hyper-parameters of a rule, each with how many numbers it takes."""
+    return tuple((h, len(h.default) if isinstance(h.default, tuple) else 1) for h in rule.hypers)
+
+
+def numbers(rule: Rule, h: Any) -> list[float]:
+    """Return the hyper-parameters ``h`` of a rule as ``prepare`` takes them; NaN stands for None."""
+    found: list[float] = []
+    for hyper, count in fields(rule):
+        value = getattr(h, hyper.name)
+        found += map(float, value) if count > 1 else [np.nan if value is None else float(value)]
+    return found
+
+
+def hypers(m: Memory, rule: Rule, absent: tuple[str, ...]) -> tuple[Any, int]:
+    """Return the function of an address that reads the hyper-parameters, and how many numbers they take.
+
+    ``absent`` names those that are None.
+    """
+    values = namedtuple("Values", [h.name for h in rule.hypers])  # type: ignore[misc]  # noqa: PYI024
+    places, at = [], 0
+    for hyper, count in fields(rule):
+        places.append((hyper, at, count))
+        at += count
+    chain = m.jit(lambda x: ())
+    for hyper, first, count in places:
+        chain = m.jit(field(chain, hyper, first, count, hyper.name in absent))
+    read, build = m.load("f64", at), values
+
+    def given(address):  # type: ignore[no-untyped-def]
+        return build(*chain(read(address)))
+
+    return m.jit(given), at
+
+
+def field(before: Any, hyper: Hyper, first: int, count: int, absent: bool) -> Any:
+    """Return the function of all numbers that returns those before ``hyper``, and its value."""
+    second, zero = first + 1, f8(0)
+    if absent:
+        return lambda x: (*before(x), None)
+    if isinstance(hyper.default, bool):
+        return lambda x: (*before(x), x[first] != zero)
+    if count == 2:
+        return lambda x: (*before(x), (x[first], x[second]))
+    return lambda x: (*before(x), x[first])
+
+
+def prepare(m: Memory, rule: Rule, real: str, scalars: int, limited: bool, absent: tuple[str, ...] = ()) -> Any:
+    """Return the body of the kernel: ``body(thread, threads, given, info, call, progress, result, partial, scratch)``.
+
+    ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``.
+    """
+    advance, norm, large = row_writer(m, rule, real, scalars, absent), measure(m), large_tensors(m)
+    number, word, pair, put = m.load("f64"), m.load("u64"), m.load("u64", 2), m.store("f64")
+    put_word, one_u4, sync = m.store("u64"), m.store("u32"), m.sync
+
+    def body(thread, threads, given, info, call, progress, result, partial, scratch):  # type: ignore[no-untyped-def]
+        (count,) = number(call + u8(24))
+        factor, skipped = f8(1), False
+        if limited:
+            factor, skipped = norm(thread, threads, call, result, partial, scratch)
+            large(thread, threads, u8(count), given, info, partial, scratch)
+        i = u8(thread)
+        while i < u8(count):
+            _, there = pair(given + i * u8(32))
+            if there != u8(0):
+                (row,) = word(info + i * u8(32))
+                if skipped:
+                    one_u4(row, (u4(0),))
+                else:
+                    advance(i, u8(count), given, info, progress, factor, limited, partial, scratch)
+            i += u8(threads)
+        if limited:
+            sync()
+            if thread == 0:
+                put(result + u8(8), (f8(1) if skipped else f8(0),))
+                put_word(result + u8(16), (u8(0),))
+
+    return m.jit(body)
+
+
+def measure(m: Memory) -> Any:
+    """Return the function that folds all leaves and returns the factor that clips the norm, and whether to skip."""
+    fold, number, word, put = norms_cuda.fold(m), m.load("f64"), m.load("u64"), m.store("f64")
+    clip = clip_factor(m)
+    root = m.adopt(square_root())
+
+    def measured(thread, threads, call, result, partial, scratch):  # type: ignore[no-untyped-def]
+        (leaves,) = number(call + u8(32))
+        (largest,) = number(call)
+        (skip,) = number(call + u8(8))
+        (scale,) = number(call + u8(16))
+        (bad,) = word(result + u8(16))
+        total = fold(thread, threads, partial, u8(leaves), scratch)  # the words before are read by none yet
+        norm = root(total) * (scale if scale > f8(0) else -scale)
+        if thread == 0:
+            put(result, (norm,))
+        return clip(norm, largest), skip != f8(0) and bad != u8(0)
+
+    return m.jit(measured)
+
+
+def square_root() -> Any:
+    """Return the square root of numerics_cuda.py."""
+    from .numerics_cuda import sqrt
+
+    return sqrt
+
+
+def clip_factor(m: Memory) -> Any:
+    """Return ``norms.clip_factor``."""
+
+    def clip(norm, largest):  # type: ignore[no-untyped-def]
+        factor = largest / (norm + f8(1e-6))
+        return f8(1) if largest == f8(np.inf) or factor > f8(1) else factor
+
+    return m.jit(clip)
+
+
+def large_tensors(m: Memory) -> Any:
+    """Return the function that folds the leaves of each large tensor whose norm has a bound, by all threads.
+
+    Their sums go to the first words of ``scratch``, one for each tensor.
+    """
+    fold, sync = norms_cuda.fold(m), m.sync
+    number, pair, put = m.load("f64"), m.load("u64", 2), m.store("f64")
+
+    def folded(thread, threads, count, given, info, partial, scratch):  # type: ignore[no-untyped-def]
+        i = u8(0)
+        while i < count:
+            _, leaf = pair(info + i * u8(32))
+            leaves, _ = pair(info + i * u8(32) + u8(16))
+            if leaves > u8(SMALL):
+                _, at = pair(given + i * u8(32) + u8(16))
+                (largest,) = number(at + u8(8))
+                if largest != f8(np.inf):
+                    sync()
+                    total = fold(thread, threads, partial + leaf * u8(8), leaves, scratch + count * u8(8))
+                    if thread == 0:
+                        put(scratch + i * u8(8), (total,))
+            i += u8(1)
+        sync()
+
+    return m.jit(folded)
+
+
+def tensor_norm(m: Memory) -> Any:
+    """Return the function of a thread that returns the norm of tensor ``i``, from the sum above or from its leaves."""
+    fold = norms_cuda.fold(Unsynchronised(m))
+    root, number = m.adopt(square_root()), m.load("f64")
+
+    def norm(i, count, leaf, leaves, partial, scratch):  # type: ignore[no-untyped-def]
+        if leaves > u8(SMALL):
+            (total,) = number(scratch + i * u8(8))
+        else:
+            room = scratch + (count + i * u8(2 * SMALL)) * u8(8)
+            total = fold(u8(0), u8(1), partial + leaf * u8(8), leaves, room)
+        return root(total)
+
+    return m.jit(norm)
+
+
+def room(tensors: int, leaves: int) -> int:
+    """Return the bytes that ``scratch`` needs."""
+    return 8 * (tensors + max(leaves + 64, 2 * SMALL * tensors))
+
+
+class Unsynchronised:
+    """A memory whose barrier is none: for what one thread does alone."""
+
+    def __init__(self, m: Memory) -> None:
+        self.load, self.store, self.jit = m.load, m.store, m.jit
+        self.sync = m.jit(lambda: None)
+
+
+def row_writer(m: Memory, rule: Rule, real: str, scalars: int, absent: tuple[str, ...]) -> Any:
+    """Return the function that counts a step of tensor ``i`` and writes its row."""
+    read, size = hypers(m, rule, absent)
+    compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), clip_factor(m)
+    own_norm = tensor_norm(m)
+    both, number, four, pair = m.load("f64", 2), m.load("f64"), m.load("u64", 4), m.load("u64", 2)
+    seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
+    first, one = m.store(real, 4), m.store(real)
+    own = m.store(real, scalars)
+    to, step = {"f32": np.float32, "f64": np.float64}[real], u8(SIZES[real])
+    rounded = m.jit(lambda x: to(x))
+    rounded_all = every(m, rounded, scalars)
+    behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
+    hypers_at, coefficients_at = u8(8 * BLOCK), u8(8 * (BLOCK + size))
+
+    def advance(i, tensors, given, info, progress, factor, limited, partial, scratch):  # type: ignore[no-untyped-def]
+        row, leaf, leaves, count = four(info + i * u8(32))
+        _, at = pair(given + i * u8(32) + u8(16))
+        t, carry = both(progress + i * u8(16))
+        t += f8(1)
+        total, largest = both(at)
+        if limited:
+            scale = total
+            total = scale * factor
+            if largest != f8(np.inf):
+                norm = own_norm(i, tensors, leaf, leaves, partial, scratch)
+                total = total * clip(norm * (scale if scale > f8(0) else -scale), largest)
+        bound, decay = both(at + u8(16))
+        share, corrected = both(at + u8(32))
+        if corrected != f8(0):
+            share = (f8(1) - share) / (f8(1) - powered(share, np.int64(t)))
+        first(row + u8(16), (rounded(total), rounded(decay), rounded(share), rounded(bound)))
+        (seed,) = seed_of(at + u8(48))
+        put_words(row, (u4(1), u4(u8(t)), u4(seed & u8(0xFFFFFFFF)), u4(seed >> u8(32))))
+        values, carry = compute(read(at + hypers_at), np.int64(t), carry)
+        put(progress + i * u8(16), (t, f8(carry)))
+        own(row + behind, rounded_all(values))
+        k = u8(0)
+        while k < count:
+            (x,) = number(at + coefficients_at + k * u8(8))
+            one(row + behind + width + k * step, (rounded(x),))
+            k += u8(1)
+
+    return m.jit(advance)
+
+
+def every(m: Memory, function: Any, count: int) -> Any:
+    """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
+    if count == 0:
+        return m.jit(lambda x: ())
+    before, last = every(m, function, count - 1), count - 1
+    return m.jit(lambda x: (*before(x), function(x[last])))
