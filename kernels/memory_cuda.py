@@ -147,7 +147,7 @@ class Compiled(Memory):
         LLVM splits vectors of 16-bit numbers, so they move as words of 32.
         """
         element, size = self.elements[kind][0], SIZES[kind]
-        each = min(n, WIDEST // size)
+        each = min(1 << (n.bit_length() - 1), WIDEST // size)
         if each == 1:
             return 1, element, size
         if kind == "u16":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,10 +54,12 @@ class Group:
 
     def work(self, grad_scale: float, t: int, carry: float) -> step.Work:
         """Return what step ``t`` (from 1 on) hands to the stages."""
+        return step.work(self.rule, self.hypers(t), self.penalties, grad_scale, t, carry)
+
+    def hypers(self, t: int) -> Any:
+        """Return the hyper-parameters in step ``t``: the learning rate as a number, where it is a schedule."""
         h = self.h
-        if callable(h.lr):
-            h = h._replace(lr=self.rule.hyper("lr").check(h.lr(t - 1)))
-        return step.work(self.rule, h, self.penalties, grad_scale, t, carry)
+        return h._replace(lr=self.rule.hyper("lr").check(h.lr(t - 1))) if callable(h.lr) else h
 
     def states(self, p: Array, have: Sequence[Array | None]) -> list[Array | None]:
         """Return the states of ``p`` and its EMA: those in ``have``, and a new one where one is on and missing."""
@@ -66,6 +68,23 @@ class Group:
             beside(p, start) if on and array is None else array
             for start, on, array in zip((*starts, p), self.structure[0], have, strict=True)
         ]
+
+
+class Given(NamedTuple):
+    """What a step is given besides gradients: the hyper-parameters of all groups, and what the loss was scaled by.
+
+    The CPU engine calls it for the numbers of one tensor; the GPU engine computes these on the device.
+    """
+
+    groups: Sequence[Group]
+    grad_scale: float
+
+    def __call__(self, group: int, t: int, carry: float) -> step.Work:
+        return self.groups[group].work(self.grad_scale, t, carry)
+
+    def hypers(self, group: int, t: int) -> Any:
+        """Return the hyper-parameters of a group in step ``t``, the learning rate as a number."""
+        return self.groups[group].hypers(t)
 
 
 def _penalties(given: Any) -> tuple[Penalty, ...]:

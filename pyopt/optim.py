@@ -7,14 +7,13 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ._arrays import Array, beside, make_plan
-from ._group import GRAD_SCALE, Group
-from .kernels import engine, step
+from ._group import GRAD_SCALE, Given, Group
+from .kernels import engine
 from .kernels.rules import RULES
 from .kernels.spec import Hyper, Rule
 from .loss_scale import DynamicLossScale
@@ -168,7 +167,7 @@ class Optimizer:
             made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
-        made.plan.step(grads, partial(_work, made.groups, scale), zero_grads, largest, skip)
+        made.plan.step(grads, Given(made.groups, scale), zero_grads, largest, skip)
         if scaler is not None and made.plan.skipped:
             scaler.found_nonfinite = True
 
@@ -328,10 +327,6 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
             lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
         return "\n".join([*lines, ")"])
-
-
-def _work(groups: Sequence[Group], grad_scale: float, group: int, t: int, carry: float) -> step.Work:
-    return groups[group].work(grad_scale, t, carry)
 
 
 def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
