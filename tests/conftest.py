@@ -1,6 +1,7 @@
 """Fixtures that every file of tests shares: what the registry has, and the settings that a test may change."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, golden.py and 
 pytest.register_assert_rewrite("helpers", "contract")
 
 import pyopt  # noqa: E402
+from helpers import DEVICES  # noqa: E402
 from pyopt.kernels import isa as instruction_sets  # noqa: E402
 from pyopt.kernels.penalties import PENALTIES  # noqa: E402
 from pyopt.kernels.rules import RULES  # noqa: E402
@@ -38,10 +40,10 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(params=instruction_sets.available())
+@pytest.fixture(params=[*instruction_sets.available(), *(pytest.param(x, marks=getattr(pytest.mark, x)) for x in DEVICES)])
 def isa(request):
-    """The name of each instruction set that this machine runs, in use during the test."""
-    with instruction_sets.use(request.param):
+    """The name of each instruction set that this machine runs, in use during the test, and of devices."""
+    with nullcontext() if request.param in DEVICES else instruction_sets.use(request.param):
         yield request.param
 
 

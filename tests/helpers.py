@@ -10,6 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+import device
 import pyopt
 from pyopt import _arrays
 from pyopt.kernels import isa
@@ -21,6 +22,7 @@ OPTIMIZERS = {
     if inspect.isclass(cls) and issubclass(cls, pyopt.Optimizer) and cls is not pyopt.Optimizer
 }
 EDGES = (0, 1, 3, 127, 128, 129, 1009, 1023, 1024, 1025)  # around both tile sizes, and a prime
+DEVICES = ("gpu", "emulated", "compiled")  # see device.py
 LARGE = 70_001  # a prime above the size from which a second thread is used
 
 
@@ -115,10 +117,10 @@ def make(rule, params, **kwargs):
 
 @contextlib.contextmanager
 def stepping(by="reference", threads=1):
-    """Let NumPy (``reference``) or an instruction set step what is made in the block."""
+    """Let NumPy (``reference``), an instruction set or a device step what is made in the block."""
     pyopt.set_num_threads(threads)
     try:
-        with _arrays.reference() if by == "reference" else isa.use(by):
+        with _arrays.reference() if by == "reference" else device.stepping_on(by) if by in DEVICES else isa.use(by):
             yield
     finally:
         pyopt.set_num_threads(None)

@@ -1,0 +1,191 @@
+"""A GPU in this process, and optimizers over NumPy arrays that a GPU steps.
+
+``Emulated`` has the face of ``device_cuda.GPU``, so that the plan runs as it is: the bodies of the kernels run one
+thread after another over NumPy's memory, as plain Python or compiled for the CPU by Numba. Vectors are refused where
+they are not aligned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import types
+
+import numpy as np
+
+import pyopt.functional
+import pyopt.optim
+from pyopt.kernels import arrays_cuda, engine_cuda
+from pyopt.kernels.memory_cuda import Host, Plain
+
+MULTIPROCESSORS = 3  # few, so that blocks take several rounds
+
+
+@functools.cache
+def memory_of(compiled):
+    return Host() if compiled else Plain()
+
+
+@functools.cache
+def runnable(kernel, compiled):
+    """Return a kernel as a function of the number of blocks and the arguments, made once for all tests."""
+    run = kernel.emulated(memory_of(compiled))
+    return lambda blocks, *arguments: run(blocks, *map(np.uint64, arguments))
+
+
+class Emulated:
+    """One GPU, of which all memory is the host's."""
+
+    ordinal = 0
+    cc = (9, 0)
+    multiprocessors = MULTIPROCESSORS
+
+    def __init__(self, compiled=False):
+        self.compiled = compiled
+        self.launches = []
+        self.uploads = []
+
+    def __repr__(self):
+        return "emulated"
+
+    def enter(self):
+        return None
+
+    def leave(self, before):
+        pass
+
+    def stream(self, library):
+        return types.SimpleNamespace(record=lambda: types.SimpleNamespace(sync=lambda: None))
+
+    def allocate(self, size):
+        raw = np.full(size + 256, 0xAA, np.uint8)
+        offset = -raw.ctypes.data % 256
+        return types.SimpleNamespace(address=raw.ctypes.data + offset, raw=raw)
+
+    def pinned(self, size):
+        raw = np.zeros(size, np.uint8)
+        return types.SimpleNamespace(address=raw.ctypes.data), raw
+
+    def upload(self, stream, address, source):
+        if source.nbytes:
+            self.uploads.append(source.nbytes)
+            memory(address, source.nbytes)[:] = source
+
+    def download(self, address, size):
+        return memory(address, size).copy() if size else np.empty(0, np.uint8)
+
+    def copy(self, to, source, size):
+        if size:
+            memory(to, size)[:] = memory(source, size)
+
+    def capturing(self, stream):
+        return False
+
+    def kernel(self, kernel):
+        return kernel
+
+    def config(self, blocks, threads):
+        return blocks, threads
+
+    def launch(self, stream, config, kernel, *arguments):
+        assert config[1] == kernel.threads
+        assert len(arguments) == kernel.arguments
+        self.launches.append((kernel, config))
+        with np.errstate(all="ignore"):
+            runnable(kernel, self.compiled)(config[0], *arguments)
+
+
+def memory(address, size):
+    """Return bytes of this process."""
+    return np.frombuffer((ctypes.c_char * size).from_address(address), np.uint8)
+
+
+class Mirrored:
+    """A plan over NumPy arrays: a device steps copies of them, which are copied back."""
+
+    def __init__(self, device, rule, names, params, states, *args):
+        self.device, self.params, self.states = device, params, states
+        self.on_device = [self.beside(p, p) for p in params]
+        self.with_states = [[None if a is None else self.beside(p, a) for a in own]
+                            for p, own in zip(params, states, strict=True)]  # fmt: skip
+        self.plan = engine_cuda.Plan(device, rule, names, self.on_device, self.with_states, *args)
+
+    def beside(self, p, values):
+        strides = tuple(s // p.itemsize for s in p.strides)
+        kind = arrays_cuda.KINDS[str(p.dtype)]
+        offset = p.ctypes.data % 16 // p.itemsize * p.itemsize
+        a = arrays_cuda.Array(self.device, p.shape, strides, kind, offset)
+        a.set(values)
+        return a
+
+    def step(self, grads, work, zero=False, max_norm=np.inf, skip=False):
+        grads = tuple(grads)
+        given = [self.beside(g, g) if isinstance(g, np.ndarray) else g for g in grads]
+        for a, p in zip(self.on_device, self.params, strict=True):  # what was written to them since the last step
+            a.set(p)
+        for own, kept in zip(self.with_states, self.states, strict=True):
+            for a, state in zip(own, kept, strict=True):
+                if a is not None:
+                    a.set(state)
+        self.plan.step(given, work, zero, max_norm, skip)
+        for a, p in zip(self.on_device, self.params, strict=True):
+            p[...] = a.get()
+        for own, kept in zip(self.with_states, self.states, strict=True):
+            for a, state in zip(own, kept, strict=True):
+                if a is not None:
+                    state[...] = a.get()
+        for a, g in zip(given, grads, strict=True):
+            if zero and g is not None:
+                g[...] = a.get()
+
+    def progress(self):
+        return self.plan.progress()
+
+    @property
+    def norm(self):
+        return self.plan.norm
+
+    @property
+    def skipped(self):
+        return self.plan.skipped
+
+
+@functools.cache
+def device(name):
+    """Return the device called ``gpu``, ``emulated`` or ``compiled``."""
+    if name == "gpu":
+        from pyopt.kernels import device_cuda
+
+        return device_cuda.find(0)
+    return Emulated(compiled=name == "compiled")
+
+
+@contextlib.contextmanager
+def stepping_on(name):
+    """Let a device step the optimizers over NumPy arrays that are made inside the ``with`` block."""
+    before = pyopt.optim.make_plan
+    made = functools.partial(Mirrored, device(name))
+    pyopt.optim.make_plan = pyopt.functional.make_plan = made
+    try:
+        yield
+    finally:
+        pyopt.optim.make_plan = pyopt.functional.make_plan = before
+
+
+class Foreign:
+    """An array of another library: a NumPy array that says that it lies on a GPU."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __cuda_array_interface__(self):
+        given = self.array.__array_interface__
+        typestr = "<V2" if self.array.dtype.name == "bfloat16" else given["typestr"]
+        return {"shape": given["shape"], "typestr": typestr, "data": given["data"], "version": 3,
+                "strides": given["strides"], "stream": None}  # fmt: skip
+
+    @property
+    def dtype(self):
+        return self.array.dtype
