@@ -351,7 +351,7 @@ class Plain(Memory):
     @staticmethod
     def array(element: Any, address: Any, n: int) -> Any:
         """Return the ctypes array at ``address``."""
-        width = min(n * ctypes.sizeof(element), WIDEST)
+        width = min(ctypes.sizeof(element) << (n.bit_length() - 1), WIDEST)
         if int(address) % width:
             raise ValueError(f"the address {int(address):#x} of a vector is not a multiple of {width}")
         return (element * n).from_address(int(address))
