@@ -69,13 +69,13 @@ def ltoir(kernel: Kernel, cc: tuple[int, int]) -> bytes:
 
         from numba import cuda, types
 
-        entry = kernel.entry(_memory(cc))
+        entry, least = kernel.entry(_memory(cc)), kernel.resident(cc)
         entry.__name__ = entry.__qualname__ = kernel.name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about performance of what is compiled, which is not run by Numba
             code, _ = cuda.compile(
                 entry, types.void(*[types.uint64] * kernel.arguments), device=False, abi="numba", cc=cc,
-                output="ltoir", launch_bounds=(kernel.threads, kernel.resident) if kernel.resident else kernel.threads,
+                output="ltoir", launch_bounds=(kernel.threads, least) if least else kernel.threads,
             )  # fmt: skip
     return bytes(code)
 

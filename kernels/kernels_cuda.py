@@ -1,8 +1,8 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
 ``Update`` steps the tensors of one combination, ``Prepare`` computes what they need, ``Leaves`` reads the gradients for
-their norm. All arguments are integers of 64 bits. ``resident`` blocks must fit
-into a multiprocessor together; 0 leaves it to the compiler. ``entry`` returns what a GPU runs. ``emulated`` returns the same body
+their norm. All arguments are integers of 64 bits. ``resident``
+blocks must fit into a multiprocessor together; 0 leaves it to the compiler. ``entry`` returns what a GPU runs. ``emulated`` returns the same body
 for this CPU: a function of (blocks, arguments...) that runs one thread after another.
 """
 
@@ -27,7 +27,11 @@ class Update(NamedTuple):
     combination: Combination
     threads: int = step_cuda.THREADS
     arguments: int = 3
-    resident: int = 0
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return how many blocks must fit into a multiprocessor together: 64 registers a thread before sm_80."""
+        c = self.combination
+        return 4 if cc < (8, 0) and c.real == "f32" and len(c.written) <= 3 and not (c.penalties or c.clip) else 0
 
     @property
     def name(self) -> str:
@@ -66,7 +70,10 @@ class Prepare(NamedTuple):
     limited: bool
     absent: tuple[str, ...] = ()
     arguments: int = 7
-    resident: int = 0
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
 
     @property
     def threads(self) -> int:
@@ -112,7 +119,10 @@ class Leaves(NamedTuple):
     kind: str
     threads: int = norms_cuda.THREADS
     arguments: int = 6
-    resident: int = 8  # blocks that a multiprocessor holds: 32 registers a thread
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
 
     @property
     def name(self) -> str:

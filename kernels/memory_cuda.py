@@ -234,13 +234,20 @@ class Compiled(Memory):
         types = self.types
 
         def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            values = [
-                context.get_dummy_value() if k is None else builder.extract_value(args[0], k) for k in places
-            ]  # fmt: skip
+            values = []
+            for k in places:
+                if k is None:
+                    values.append(context.get_dummy_value())
+                    continue
+                value, given = builder.extract_value(args[0], k), sig.args[0].types[k]
+                if isinstance(given, types.Optional):  # a rule's result that would be None were its state off
+                    value = context.make_helper(builder, given, value).data
+                values.append(value)
             return context.make_tuple(builder, sig.return_type, values)
 
         def function(typingctx, values):  # type: ignore[no-untyped-def]
             found = [types.none if k is None else values.types[k] for k in places]
+            found = [x.type if isinstance(x, types.Optional) else x for x in found]
             return types.BaseTuple.from_types(found)(values), code
 
         return self.intrinsic(function)  # type: ignore[no-any-return]

@@ -1,0 +1,215 @@
+"""What the GPU is given to run, without one: instructions counted in PTX, registers by ptxas."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from helpers import everything
+from pyopt.kernels import step_cuda
+from pyopt.kernels.columns_cuda import Column, Combination
+from pyopt.kernels.memory_cuda import SIZES
+from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.rules import RULES
+
+pytestmark = pytest.mark.compiled
+
+if importlib.util.find_spec("numba") is not None:
+    from pyopt.kernels import compile_cuda
+    from pyopt.kernels.kernels_cuda import Leaves, Prepare, Update
+
+HOPPER = (9, 0)
+KERNELS = sorted({rule.kernel for rule in RULES.values()})
+STORAGE = {"f32": ("f32", "f32", "f32"), "f64": ("f64", "f64", "f64"), "bf16": ("bf16", "bf16", "f32"),
+           "f16": ("f16", "f16", "bf16"), "bf16 g": ("f32", "bf16", "f32")}  # fmt: skip
+PTXAS = shutil.which("ptxas", path=f"{sysconfig.get_paths()['purelib']}/nvidia/cu13/bin") or shutil.which("ptxas")
+
+
+def combination(stem, storage, **stages):
+    """Return the combination of a rule with most of its states, and these stages."""
+    rule = RULES[stem]
+    p, g, s = STORAGE[storage]
+    hypers = everything(rule)
+    on = [state.when is None or bool(hypers[state.when]) for state in rule.states]
+    count = len(rule.scalars(rule.Values(**hypers), 1, 0.0)[0])
+    states = tuple(Column(x.name, s) if there else None for x, there in zip(rule.states, on, strict=True))
+    return Combination(stem, Column("p", p, stages.pop("rounding", "nearest")), Column("g", g), states,
+                       scalars=count, decay=rule.decay == "decoupled", **stages)  # fmt: skip
+
+
+def adam(storage, **stages):
+    """Return Adam with its two states."""
+    c = combination("adam", storage, **stages)
+    return c._replace(states=(*c.states[:2], None))
+
+
+def full():
+    """Return stages that add the most."""
+    penalties = tuple((stem, kind.gradient.__code__.co_argcount - 2) for stem, kind in PENALTIES.items())
+    return {"ema": Column("ema", "f32"), "penalties": penalties, "clip": True, "zero": True}
+
+
+def ptx_of(kernel, cc=HOPPER):
+    """Return the PTX of a kernel, linked as its machine code is."""
+    text = compile_cuda.link(compile_cuda.ltoir(kernel, cc), cc, "ptx").decode().rstrip("\0")
+    assert len(re.findall(r"\.entry", text)) == 1
+    return text
+
+
+def instructions(ptx):
+    """Return how often each instruction stands in the kernel."""
+    body = ptx[ptx.index(".entry") :]
+    return Counter(re.findall(r"^\s+(?:@!?%\S+\s+)?([a-z]+[a-z0-9_.:]*)", body, re.MULTILINE))
+
+
+def sums(found, pattern):
+    """Return how many instructions match, in all."""
+    return sum(count for name, count in found.items() if re.fullmatch(pattern, name))
+
+
+def clean(ptx, cc=HOPPER):
+    """Assert what holds of every kernel, and return its instructions."""
+    found = instructions(ptx)
+    assert re.search(r"^\.version 9\.0$", ptx, re.MULTILINE)
+    assert re.search(rf"^\.target sm_{cc[0]}{cc[1]}$", ptx, re.MULTILINE)
+    assert "__local_depot" not in ptx
+    assert ".local" not in re.sub(r"_ZN\w+", "", ptx)
+    assert not sums(found, r"call.*|fma.*|mad\.(rn|rz|rm|rp|f).*"), found
+    assert not sums(found, r"(ld|st)\.(?!global|shared|param).*"), found  # generic
+    assert sums(found, r"div\.(?!rn\.|[us]\d+).*|sqrt\.(?!rn\.).*|rcp\.(?!rn\.).*|rsqrt.*|.*approx.*|.*ftz.*") == 0, found
+    return found
+
+
+def parameters(ptx):
+    """Return the types of the parameters of the kernel."""
+    return re.findall(r"\.param \.(\w+)", ptx[ptx.index(".entry") : ptx.index("{", ptx.index(".entry"))])
+
+
+def vectors(c, columns):
+    """Return how many 16-byte accesses move one vector of some columns."""
+    return sum(-(-c.width * x.size // 16) * (2 if x.rounding == "remainder" else 1) for x in columns)
+
+
+def check_update(c):
+    """Assert the exact number of accesses; LLVM may split a loop in two by a choice of the rule, which doubles its own."""
+    ptx = ptx_of(Update(c))
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 3
+    each = 16 // SIZES[c.real]  # scalars in one access
+    scalars = step_cuda.scalars_of(c)
+    unused = c.real == "f64" and c.ema is None and not c.clip  # two neighbours
+    fixed = 1 + c.record // 2 + 2 + 1 + scalars // each - unused  # chunk, static words, gradient, head and body of row
+    clear = -(-c.width * c.g.size // 16) if c.zero else 0
+    loads = sums(found, r"ld\.global\.(v4\.[fub]32|v2\.[fub]64)") - fixed
+    stores = sums(found, r"st\.global\.(v4\.[fub]32|v2\.[fub]64)") - clear  # zeros where the step is none
+    copies = 1 + (loads > vectors(c, c.read))
+    assert loads == copies * vectors(c, c.read), (c.name, found)
+    assert stores == copies * (vectors(c, c.written) + clear), (c.name, found)
+    rest = scalars % each  # one by one
+    narrow = sums(found, r"ld\.global\.([fubs]\d+|v2\.[fub]32)")
+    single = len(c.read) + (c.p.rounding == "remainder")
+    assert narrow - rest in (single, 2 * single), (c.name, found)
+    if c.real == "f32":
+        assert not sums(found, r".*f64.*"), (c.name, found)
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+@pytest.mark.parametrize("stem", KERNELS)
+def test_update(stem, storage):
+    check_update(combination(stem, storage))
+
+
+@pytest.mark.parametrize("stem", KERNELS)
+def test_update_with_all_stages(stem):
+    check_update(combination(stem, "f32", **full()))
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "remainder"])
+def test_rounding(rounding):
+    check_update(adam("bf16", rounding=rounding, shadow=None, **full()))
+
+
+def test_shadow():
+    check_update(adam("f32", shadow=Column("shadow", "bf16")))
+
+
+@pytest.mark.parametrize("stem", KERNELS)
+def test_divisions_and_roots_are_those_of_the_rule(stem):
+    """One of each for a lane of a vector and one more for the elements that come one by one."""
+    c = combination(stem, "f32")
+    found = instructions(ptx_of(Update(c)))
+    per_element = {"adam": (1, 1), "adagrad": (1, 1), "rmsprop": (1, 1), "lion": (0, 0), "sgd": (0, 0),
+                   "momentum": (0, 0)}.get(stem)  # fmt: skip
+    if per_element is not None:
+        got = sums(found, r"div\.rn\.f32"), sums(found, r"sqrt\.rn\.f32")
+        assert got == tuple(n * (c.width + 1) for n in per_element), got
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("real", ["f32", "f64"])
+@pytest.mark.parametrize("stem", sorted(RULES))
+def test_prepare(stem, real, limited):
+    rule = RULES[stem]
+    count = len(rule.scalars(rule.Values(), 1, 0.0)[0])
+    ptx = ptx_of(Prepare(stem, real, count, limited))
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 7
+    assert sums(found, r"bar.*|barrier.*") > 0 if limited else not sums(found, r"bar.*|barrier.*")
+
+
+@pytest.mark.parametrize("kind", ["f32", "f64", "bf16", "f16"])
+def test_leaves(kind):
+    ptx = ptx_of(Leaves(kind))
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 6
+    width = {"f32": r"ld\.global\.v4\.[fub]32", "f64": r"ld\.global\.v2\.f64"}.get(kind, r"ld\.global\.v2\.[ub]32")
+    assert sums(found, width) > 0
+    assert sums(found, r"mul\.rn\.f64|add\.rn\.f64") > 0
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+@pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0), (12, 0)], ids=str)
+@pytest.mark.parametrize(("what", "most"), [("adam f32", 56), ("adam bf16", 64), ("norm", 32), ("prepare", 128),
+                                            ("all f32", 128), ("all bf16", 128)])  # fmt: skip
+def test_registers(what, most, cc, tmp_path):
+    kernel = {
+        "adam f32": lambda: Update(adam("f32")), "adam bf16": lambda: Update(adam("bf16")), "norm": lambda: Leaves("f32"),
+        "prepare": lambda: Prepare("adam", "f32", 6, True), "all f32": lambda: Update(adam("f32", **full())),
+        "all bf16": lambda: Update(adam("bf16", rounding="stochastic", **full())),
+    }[what]()  # fmt: skip
+    path = tmp_path / "kernel.ptx"
+    path.write_text(ptx_of(kernel, cc))
+    done = subprocess.run([PTXAS, "-v", f"-arch=sm_{cc[0]}{cc[1]}", path, "-o", tmp_path / "kernel.cubin"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
+    assert spills.groups() == ("0", "0", "0"), done.stderr
+    used = int(re.search(r"Used (\d+) registers", done.stderr).group(1))
+    threads = {(7, 5): 1024, (12, 0): 1536}.get(cc, 2048)  # that a multiprocessor holds, of 65536 registers
+    assert used <= max(most, {1024: 64, 1536: 40}.get(threads, 0)), used
+
+
+def test_the_check_finds_what_it_looks_for():
+    """A kernel that divides approximately, spills to local memory or calls something would be seen."""
+    ptx = ptx_of(Leaves("f32"))
+    for old, new in (("mul.rn.f64", "fma.rn.f64"), ("ld.global.v4.f32", "ld.v4.f32"), (".version 9.0", ".version 9.4"),
+                     ("add.rn.f64", "div.approx.f32")):  # fmt: skip
+        assert old in ptx
+        with pytest.raises(AssertionError):
+            clean(ptx.replace(old, new))
+
+
+def test_the_same_code_in_every_process(tmp_path):
+    """Two processes write the same bytes, or the cache would depend on who came first."""
+    code = "from pyopt.kernels import compile_cuda as c, kernels_cuda as k; import hashlib; " \
+           "print(hashlib.sha256(c.link(c.ltoir(k.Leaves('f32'), (9, 0)), (9, 0))).hexdigest())"  # fmt: skip
+    import sys
+
+    made = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                           cwd=Path(__file__).parents[1]).stdout for _ in range(2)}  # fmt: skip
+    assert len(made) == 1
