@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -60,16 +59,20 @@ class Plan:
         device.upload(None, self.progressed.address, _bytes(np.array([steps, carries], np.float64).T))
         self.result = device.allocate(32)
         device.upload(None, self.result.address, np.zeros(32, np.uint8))
-        self.taken = list(steps)  # what the host knows; a step that was skipped makes it too large
-        self.certain = True
-        self.grads: list[Any] = [None] * self.count  # weak references to the last ones
+        self.taken = list(steps)  # for schedules: counted here, and read back where the device may know better
+        self.certain, self.scheduled = True, False
+        self.grads: list[Any] = []  # weak references to the last ones, which would cost their memory if kept alive
+        self.ids: list[int] = []  # of the last ones, which tell while none of them has died
+        self.died: list[Any] = []
         self.pointers: list[Any] = []
-        self.kinds: tuple[str, ...] = ()
+        self.kinds: tuple[str, ...] = ()  # of the gradients, empty for one that is not there
+        self.all_kinds: tuple[str, ...] = ()  # the parameter's there
         self.seen: tuple[Any, ...] = ()
         self.call: tuple[float, ...] = ()
         self.cuts: dict[Any, list[Any]] = {}
+        self.layouts: dict[tuple[str, ...], int] = {}
         self.ready = self.stale_given = self.stale_numbers = False  # stale: not as on the device
-        self.limited = self.checked = False
+        self.limited = self.checked = self.zeroable = False
 
     # ---- what is made once
 
@@ -146,7 +149,7 @@ class Plan:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         if [p.data_ptr() for _, p in self.tensors] != self.addresses:
             raise ValueError("the memory of a parameter was moved since the optimizer was made: make a new optimizer")
-        if self.kinds and all(map(is_, [ref() for ref in self.grads], grads)):
+        if not self.died and self.zeroable >= zero and self.ids == list(map(id, grads)):
             if not self.tensors or self.pointers == [None if g is None else g.data_ptr() for g in grads]:
                 return None
         found: list[View | None] = []
@@ -161,11 +164,12 @@ class Plan:
                 raise TypeError(f"the gradient of {name} is {v.kind}, the parameter {p.kind}: f32, bf16 or {p.kind} "
                                 "is needed")  # fmt: skip
             found.append(v)
-        self.separate(found)
+        self.separate(found, zero)
+        self.zeroable = zero
         return found
 
-    def separate(self, found: Sequence[View | None]) -> None:
-        """Refuse a gradient that shares memory with what the step writes, or with another one."""
+    def separate(self, found: Sequence[View | None], zero: bool) -> None:
+        """Refuse a gradient that shares memory with what the step writes: with ``zero``, other gradients among it."""
         spans = [(v.address, v.address + v.size * arrays_cuda.SIZES[v.kind], i)
                  for i, v in enumerate(found) if v is not None and v.size]  # fmt: skip
         if not spans:
@@ -173,7 +177,7 @@ class Plan:
         x = np.array(spans, np.uint64)
         x = x[np.argsort(x[:, 0], kind="stable")]
         clash = np.flatnonzero(x[1:, 0] < x[:-1, 1])
-        if clash.size:
+        if zero and clash.size:
             a, b = (self.names[int(x[clash[0] + k, 2])] for k in (0, 1))
             raise ValueError(f"the gradients of {a} and {b} share memory")
         if not len(self.spans):
@@ -190,25 +194,24 @@ class Plan:
     def fill_given(self, grads: tuple[Any, ...], found: list[View | None]) -> None:
         """Write the table of gradients."""
         self.kinds = tuple("" if v is None else v.kind for v in found)
-        last = self.cut_kinds()
+        self.all_kinds = tuple(k or p.kind for k, p in zip(self.kinds, self.views, strict=True))
         for i, v in enumerate(found):
             if v is None:
                 self.given[i, :3] = 0, 0, 0
             else:
-                c = self.combination(i, last[i], False, False)
+                c = self.combination(i, self.all_kinds[i], False, False)
                 choices = tables_cuda.heads(c, self.column_addresses(i), v.address)
                 self.given[i, :3] = v.address, 1, choices[0] if choices else v.size
-        self.grads = [_nothing if g is None else _reference(g) for g in grads]
+        self.died = died = []
+        self.grads = [_reference(g, died.append) for g in grads]
+        self.ids = list(map(id, grads))
+        self.layout = self.layouts.setdefault(self.all_kinds, len(self.layouts))
         self.pointers = [None if g is None else g.data_ptr() for g in grads] if self.tensors else []
         self.stale_given = True
 
-    def cut_kinds(self) -> tuple[str, ...]:
-        """Return the storage type of each gradient; the parameter's for one that is not there."""
-        return tuple(k or p.kind for k, p in zip(self.kinds, self.views, strict=True))
-
     def assign(self, work: Any) -> None:
         """Write the blocks of hyper-parameters, where one changed."""
-        scheduled = any(callable(group.h.lr) for group in work.groups)
+        self.scheduled = scheduled = any(callable(group.h.lr) for group in work.groups)
         seen = (work.grad_scale, *((group.h, group.penalties) for group in work.groups))
         same = len(seen) == len(self.seen) and seen[0] == self.seen[0] and all(
             a is c and b is d for (a, b), (c, d) in zip(seen[1:], self.seen[1:], strict=True)
@@ -270,10 +273,10 @@ class Plan:
     def cut(self, work: Any, zero: bool, stream: Any) -> list[Any]:
         """Return the launches of the update: (kernel, config, table, chunks, memory), one for each combination."""
         clips = tuple(group.h.clip_value is not None for group in work.groups)
-        key = (zero, clips, self.cut_kinds())
+        key = (zero, clips, self.layout)
         if key not in self.cuts:
             members: dict[Combination, list[int]] = {}
-            for i, kind in enumerate(key[2]):
+            for i, kind in enumerate(self.all_kinds):
                 if self.sizes[i]:
                     members.setdefault(self.combination(i, kind, clips[self.groups[i]], zero), []).append(i)
             self.cuts[key] = [self.launches(c, tensors, stream) for c, tensors in members.items()]
@@ -294,11 +297,11 @@ class Plan:
 
     def leaf_launches(self, stream: Any) -> list[Any]:
         """Return the launches that read the gradients for their norm, one for each storage type."""
-        key = ("leaves", self.cut_kinds())
+        key = ("leaves", self.layout)
         if key not in self.cuts:
             self.cuts[key] = []
-            for kind in sorted(set(key[1])):
-                of_kind = [n if k == kind else 0 for n, k in zip(self.sizes, key[1], strict=True)]
+            for kind in sorted(set(self.all_kinds)):
+                of_kind = [n if k == kind else 0 for n, k in zip(self.sizes, self.all_kinds, strict=True)]
                 leaves = tables_cuda.chunks(of_kind, tables_cuda.LEAF)
                 if len(leaves):
                     memory, kernel = self.device.allocate(leaves.nbytes), Leaves(kind)
@@ -326,9 +329,9 @@ class Plan:
             if found is not None:
                 self.fill_given(hold, found)
             self.enqueue(stream, work, zero, max_norm, skip)
-            for i, there in enumerate(self.kinds):
-                self.taken[i] += there != ""
-            self.certain &= not skip
+            if self.scheduled:
+                self.taken = [t + (kind != "") for t, kind in zip(self.taken, self.kinds, strict=True)]
+            self.certain &= self.scheduled and not skip
         finally:
             self.device.leave(before)
 
@@ -401,16 +404,12 @@ class Plan:
         return [int(t) for t in found[:, 0]], [float(carry) for carry in found[:, 1]]
 
 
-def _nothing() -> None:
-    return None
-
-
-def _reference(a: Any) -> Callable[[], Any]:
-    """Return a function that returns ``a`` while it is alive; a gradient kept alive would cost its memory."""
+def _reference(a: Any, died: Callable[[Any], None]) -> Any:
+    """Return a weak reference that calls ``died``, or the object where there can be none."""
     try:
-        return weakref.ref(a)
+        return weakref.ref(a, died)
     except TypeError:
-        return lambda: a
+        return a
 
 
 def _bytes(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -44,17 +44,17 @@ def test_every_stage(rule, dtype, by):
     same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
 
 
+@pytest.mark.parametrize("by", ["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
 def test_no_stage_but_the_rule(rule, dtype, by):
     params = [wild(n, dtype, n) for n in (1, 5, 130)]
     grads = gradients(params, 2)
-    for hypers in variants(rule)[:: 1 if by == "emulated" else 5]:
+    for hypers in variants(rule):
         same(run(rule, params, grads, by=by, **hypers), run(rule, params, grads, **hypers), f"{hypers}")
 
 
-@pytest.mark.parametrize("n", [1_000_003, pytest.param(1 << 24, marks=pytest.mark.gpu)])
-@compiled
-def test_a_million(n, dtype):
-    by = "gpu" if n > 1 << 20 else "compiled"
+@pytest.mark.parametrize(("n", "by"), [pytest.param(1_000_003, "compiled", marks=compiled),
+                                       pytest.param(1 << 24, "gpu", marks=pytest.mark.gpu)])  # fmt: skip
+def test_large(n, by, dtype):
     params, rule = [wild(n, dtype), wild(7, dtype)], RULES["adamw"]
     options = options_of(rule)
     grads = gradients(params, 1)
@@ -304,7 +304,10 @@ def test_shared_memory_is_refused():
     with pytest.raises(ValueError, match="share memory"):
         plan.step([plan.params[1], grads[0]], Given(groups, 1.0))
     with pytest.raises(ValueError, match="share memory"):
-        plan.step([grads[0], grads[0]], Given(groups, 1.0))
+        plan.step([grads[0], grads[0]], Given(groups, 1.0), zero=True)
+    plan.step([grads[0], grads[0]], Given(groups, 1.0))
+    with pytest.raises(ValueError, match="share memory"):
+        plan.step([grads[0], grads[0]], Given(groups, 1.0), zero=True)
     a = tame(20, np.float32)
     with pytest.raises(ValueError, match="share memory"):
         engine_cuda.Plan(dev, "rules.sgd", ["a", "b"], [Foreign(a), Foreign(a)], [[None, None]] * 2, [0, 0], [()],
