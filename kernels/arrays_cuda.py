@@ -117,6 +117,15 @@ def agree(v: View, p: View, name: str) -> None:
                          "memory in the same order")  # fmt: skip
 
 
+def dtype_of(kind: str) -> np.dtype[Any]:
+    """Return NumPy's dtype of a storage type; bfloat16 needs ml_dtypes."""
+    if kind != "bf16":
+        return np.dtype(DTYPES[kind])
+    import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 class Array:
     """An array in the memory of a GPU that pyopt made: a state. Other libraries take it by its CUDA interface."""
 
@@ -131,11 +140,7 @@ class Array:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype in NumPy's terms; bfloat16 needs ml_dtypes."""
-        if self.kind != "bf16":
-            return np.dtype(DTYPES[self.kind])
-        import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
-
-        return np.dtype(ml_dtypes.bfloat16)
+        return dtype_of(self.kind)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

@@ -28,9 +28,22 @@ def show_config() -> dict[str, Any]:
         "container's quota": threads.cpu_quota() or "none",
     }
     config |= {f"not available: {name}": _why_not(name) for name in isa.NAMES if name not in available}
+    gpu = _gpu()
+    config["cuda" if gpu[0] else "not available: cuda"] = gpu[1]
     width = max(map(len, config))
     print("\n".join(f"{key:<{width}}  {value}" for key, value in config.items()))
     return config
+
+
+def _gpu() -> tuple[bool, str]:
+    """Return whether a GPU can be used, and which or why not."""
+    from .kernels import device_cuda
+
+    reason = device_cuda.why_not()
+    if reason is not None:
+        return False, reason
+    gpu = device_cuda.find(0)
+    return True, f"{gpu.device.name}, compute capability {gpu.cc[0]}.{gpu.cc[1]}"
 
 
 def _version() -> str:

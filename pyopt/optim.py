@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ._arrays import Array, beside, make_plan
+from ._arrays import Array, beside, check_parameters, copied, make_plan, swap
+from ._device import adopt, adopted, described
 from ._group import GRAD_SCALE, Given, Group
 from .kernels import engine
 from .kernels.rules import RULES
@@ -97,6 +98,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._guard = engine.Guard()
         self._made = Made([], [], [], [], [], None)
+        self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
         given: Any = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -125,6 +127,7 @@ class Optimizer:
         states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
         made = self._make([*had.groups, new], [*had.own, arrays], names, states,
                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        self._tensors |= any(map(adopted, arrays))
         self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
         self._made = made
 
@@ -156,6 +159,8 @@ class Optimizer:
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if isinstance(grads, np.ndarray):
             raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
+        if self._tensors:
+            grads = [adopt(g) for g in grads]
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         scale = 1.0 if grad_scale == 1.0 else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
@@ -170,6 +175,50 @@ class Optimizer:
         made.plan.step(grads, Given(made.groups, scale), zero_grads, largest, skip)
         if scaler is not None and made.plan.skipped:
             scaler.found_nonfinite = True
+
+    def write_hypers(self) -> None:
+        """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
+
+        ``step`` does so itself; on the CPU there is nothing to do.
+        """
+        self._guard.run(self._write)
+
+    def _write(self) -> None:
+        for group, values in zip(self._made.groups, self.param_groups, strict=True):
+            group.refresh(values)
+        if self._made.structures != [group.structure for group in self._made.groups]:
+            raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
+        if hasattr(self._made.plan, "refresh"):
+            self._made.plan.refresh(Given(self._made.groups, 1.0))
+
+    def to(self, params: Params) -> None:
+        """Step these arrays from now on: copies of the parameters on another device, in their order.
+
+        States and step counts move along, to the same bits.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where number, shapes or dtypes differ, or an array cannot be updated in place; nothing has changed then.
+        """
+        self._guard.run(self._move, params)
+
+    def _move(self, params: Params) -> None:
+        new = [array for _, array in _named(params, 0)]
+        had = self._made
+        old = [p for own in had.own for p in own]
+        if [described(p) for p in new] != [described(p) for p in old]:
+            raise ValueError(f"{_brief([described(p) for p in new])}: must have the shapes and dtypes of the "
+                             "parameters")  # fmt: skip
+        check_parameters(had.names, new)
+        states = [[None if a is None else beside(p, copied(a)) for a in row]
+                  for p, row in zip(new, had.states, strict=True)]  # fmt: skip
+        left = iter(new)
+        own = [tuple(next(left) for _ in arrays) for arrays in had.own]
+        made = self._make(had.groups, own, had.names, states, *had.plan.progress())
+        for values, arrays in zip(self.param_groups, own, strict=True):
+            values["params"] = arrays
+        self._made = made
 
     @property
     def grad_norm(self) -> float | None:
@@ -210,7 +259,7 @@ class Optimizer:
               states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
         params = [array for arrays in own for array in arrays]
         index = [i for i, arrays in enumerate(own) for _ in arrays]
-        engine.check_parameters(names, params)
+        check_parameters(names, params)
         filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
         structures = [group.structure for group in groups]
         stages = [stages for _, stages in structures]
@@ -236,10 +285,7 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        states = [
-            {key: value.copy(order="K") if isinstance(value, np.ndarray) else value for key, value in state.items()}
-            for state in self.state
-        ]
+        states = [{key: copied(value) for key, value in state.items()} for state in self.state]
         groups, first = [], 0
         for group in self.param_groups:
             count = len(group["params"])
@@ -307,11 +353,9 @@ class Optimizer:
                 raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
             arrays = [entry.get(state) for state in names]
             for state, array in zip(names, arrays, strict=True):
-                if array is not None and (getattr(array, "shape", None), getattr(array, "dtype", None)) != (
-                    p.shape,
-                    p.dtype,
-                ):
-                    raise ValueError(f"{state} of {name} is {_brief(array)}: must be {p.dtype} of shape {p.shape}")
+                if array is not None and described(array) != described(p):
+                    shape, dtype = described(p)
+                    raise ValueError(f"{state} of {name} is {_brief(array)}: must be {dtype} of shape {shape}")
             states.append([None if array is None else beside(p, array) for array in arrays])
         order = range(len(params))
         return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
@@ -331,9 +375,7 @@ class Optimizer:
 
 def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
     for p, ema in zip(params, emas, strict=True):
-        kept = p.copy(order="K")
-        p[...] = ema
-        ema[...] = kept
+        swap(p, ema)
 
 
 def _brief(value: Any) -> str:
@@ -351,7 +393,8 @@ def _named(params: Any, first: int) -> list[tuple[str, Any]]:
     pairs = []
     for i, item in enumerate(params, first):
         named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
-        pairs.append((item[0], item[1]) if named else (f"params[{i}]", item))
+        name, array = item if named else (f"params[{i}]", item)
+        pairs.append((name, adopt(array)))
     if not pairs:
         raise ValueError("the list of parameters is empty: at least one array is needed")
     return pairs
