@@ -1,0 +1,124 @@
+"""Run with NUMBA_ENABLE_CUDASIM=1: the kernels with barriers in CUDA's simulator, a thread of Python for each of theirs."""
+
+import math
+import threading
+
+import numpy as np
+from numba import cuda
+
+from pyopt._group import Given, Group
+from pyopt.kernels import norms, prepare_cuda, tables_cuda
+from pyopt.kernels.kernels_cuda import Leaves, Prepare
+from pyopt.kernels.memory_cuda import Plain
+from pyopt.kernels.rules import RULES
+
+
+
+class Index:
+    """What a thread of the simulator knows of its place."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @property
+    def x(self):
+        return np.int32(getattr(threading.current_thread(), self.name).x)
+
+
+class Shared:
+    """Shared memory: an array for each block; the simulator runs one block after another."""
+
+    lock, blocks = threading.Lock(), {}  # noqa: RUF012
+
+    def array(self, size, dtype):
+        with self.lock:
+            return self.blocks.setdefault((LAUNCH[0], threading.current_thread().blockIdx.x), np.full(size, np.nan))
+
+
+class Blocks:
+    @property
+    def x(self):
+        return np.int32(LAUNCH[1])
+
+
+LAUNCH = [0, 0]
+# The simulator puts these into the globals of a kernel; those of the engine find the module by a closure.
+cuda.blockIdx, cuda.threadIdx, cuda.gridDim = Index("blockIdx"), Index("threadIdx"), Blocks()
+cuda.shared = Shared()
+cuda.syncthreads = lambda: threading.current_thread().syncthreads()
+MEMORY = Plain(cuda.syncthreads)
+
+
+def aligned(words):
+    """Return an array of float64 that begins at a multiple of 64 bytes."""
+    raw = np.zeros(words + 8)
+    return raw[-raw.ctypes.data % 64 // 8 :][:words]
+
+
+def at(a):
+    return a.ctypes.data
+
+
+def simulated(kernel, blocks, threads, *arguments):
+    """Run the entry of a kernel."""
+    LAUNCH[:] = LAUNCH[0] + 1, blocks
+    cuda.jit(kernel.entry(MEMORY))[blocks, threads](*map(np.uint64, arguments))
+
+
+def check(sizes, poison=None, threads=16, kind="f32"):
+    """Compare leaves, norm, factors, scalars and step counts with the reference."""
+    dtype = {"f32": np.float32, "f64": np.float64}[kind]
+    grads = []
+    for n in sizes:
+        g = aligned(n + 1).view(dtype)[:n]
+        g[:] = np.random.default_rng(n).normal(size=n)
+        grads.append(g)
+    if poison is not None:
+        grads[-1][-1] = poison
+    count, total = len(sizes), tables_cuda.leaves(sizes)
+    rule = RULES["sgd"]
+    group = Group(rule, {**rule.Values(lr=0.25)._asdict(), "penalty": None, "max_tensor_norm": 3.0})
+    given, info = aligned(4 * count).view(np.uint64).reshape(-1, 4), aligned(4 * count).view(np.uint64).reshape(-1, 4)
+    rows, block, call = aligned(32 * count).reshape(-1, 32), aligned(32), aligned(8)
+    progress, result, partial = aligned(2 * count), aligned(4), aligned(total)
+    scratch = aligned(prepare_cuda.room(count, total) // 8)
+    counts = [tables_cuda.leaves([n]) for n in sizes]
+    for i, g in enumerate(grads):
+        given[i] = at(g), 1, 0, at(block)
+        info[i] = at(rows[i]), sum(counts[:i]), counts[i], 0
+    block[:6] = 0.5, 3.0, math.inf, 1.0, 0.0, 0.0
+    block[8:13] = prepare_cuda.numbers(rule, group.h)
+    call[:5] = 2.0, 1.0, 0.5, count, total
+    leaves = aligned(2 * total).view(np.uint64)
+    leaves[:] = tables_cuda.chunks(sizes, norms.LEAF).ravel()
+    simulated(Leaves(kind), -(-total // 32), 256, at(given), at(leaves), total, at(info), at(partial), at(result))
+    want = [norms.squares(g) for g in grads]
+    flat = [x for own in want for x in own]
+    assert np.array_equal(partial, flat, equal_nan=True), (partial, flat)
+    kernel = Prepare("sgd", kind, 4, True)
+    simulated(kernel, 1, threads, at(given), at(info), at(call), at(progress), at(result), at(partial), at(scratch))
+    norm = math.sqrt(norms.fold(list(flat))) * 0.5
+    assert result[0] == norm or (math.isnan(norm) and math.isnan(result[0]))
+    assert result[1] == (poison is not None)
+    assert result.view(np.uint64)[2] == 0
+    for i, own in enumerate(want):
+        assert progress[2 * i] == (poison is None)
+        words = rows[i].view(np.uint32)
+        assert words[0] == (poison is None)
+        if poison is None:
+            factor = 0.5 * norms.clip_factor(norm, 2.0)
+            factor *= norms.clip_factor(math.sqrt(norms.fold(list(own))) * 0.5, 3.0)
+            scalars = rows[i].view(dtype)[16 // dtype(0).itemsize :]
+            assert scalars[0] == dtype(factor)
+            assert scalars[4] == dtype(0.25)
+    assert Given([group], 2.0)(0, 1, 0.0).scale == 0.5
+
+
+if __name__ == "__main__":
+    prepare_cuda.SMALL = 2  # so that a few leaves are many
+    Prepare.threads = property(lambda self: 16)
+    check([5, 4096, 700, 33, 0, 3 * 4096 + 9, 20 * 4096 + 1])
+    check([9, 5000], kind="f64")
+    check([5, 5000], poison=np.inf)
+    check([5000], poison=np.nan)
+    print("done")
