@@ -132,6 +132,15 @@ def each(m: Memory, function: Any, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
+def cast(m: Memory, to: Any) -> Any:
+    """Return the function that converts a number to a type of NumPy."""
+
+    def converted(x):  # type: ignore[no-untyped-def]
+        return to(x)
+
+    return m.jit(converted)
+
+
 def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
     to = {"f32": np.float32, "f64": np.float64}[c.real]
@@ -140,7 +149,7 @@ def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
         read = m.load(column.kind, width)
         if column.kind == c.real:
             return m.jit(lambda a, i: read(a[k] + i * size))
-        convert = each(m, m.jit(lambda x: to(x)), width)
+        convert = each(m, cast(m, to), width)
         return m.jit(lambda a, i: convert(read(a[k] + i * size)))
     read = m.load("u16", width)
     if column.rounding == "remainder":
@@ -181,7 +190,7 @@ def encoder(m: Memory, column: Column, c: Combination, width: int) -> Any:
         return m.jit(lambda values: values)
     if column.kind in SIZES:
         to = {"f32": np.float32, "f64": np.float64}[column.kind]
-        return each(m, m.jit(lambda x: to(x)), width)
+        return each(m, cast(m, to), width)
     narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
     return each(m, m.jit(lambda x: narrow(np.float32(x))), width)
 

@@ -1,4 +1,4 @@
-"""From a kernel to machine code: Numba writes LTO-IR, nvJitLink links it without contraction, a folder keeps the result.
+"""From a kernel to machine code: Numba writes LTO-IR, nvJitLink links it without contraction, a folder keeps it.
 
 The folder is ``PYOPT_CACHE_DIR``, else ``pyopt`` in ``XDG_CACHE_HOME`` or ~/.cache. A file there is named after a hash
 of the kernel, the GPU's architecture, every source of this package and the version of every tool: what any of them

@@ -1,6 +1,6 @@
 """The driver: memory, copies, streams and launches on one GPU, by cuda.core and cuda.bindings.
 
-``find(ordinal)`` returns a GPU, or raises the driver's own error where there is none. Imported by what needs a GPU only.
+``find(ordinal)`` returns a GPU, or raises the driver's own error where there is none.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from . import arrays_cuda, prepare_cuda, step, step_cuda, tables_cuda
+from . import arrays_cuda, norms_cuda, prepare_cuda, step, step_cuda, tables_cuda
 from .arrays_cuda import View
 from .columns_cuda import Column, Combination
 from .device_cuda import Ring
@@ -68,6 +69,7 @@ class Plan:
         self.kinds: tuple[str, ...] = ()  # of the gradients, empty for one that is not there
         self.all_kinds: tuple[str, ...] = ()  # the parameter's there
         self.seen: tuple[Any, ...] = ()
+        self.absent: tuple[str, ...] = ()
         self.call: tuple[float, ...] = ()
         self.cuts: dict[Any, list[Any]] = {}
         self.layouts: dict[tuple[str, ...], int] = {}
@@ -94,11 +96,13 @@ class Plan:
 
     def apart(self) -> None:
         """Refuse parameters and states that share memory."""
-        spans = [(v.address, v.address + v.size * arrays_cuda.SIZES[v.kind], name)
-                 for p, own, name in zip(self.views, self.owned, self.names, strict=True)
-                 for v, name in [(p, name), *((x, f"a state of {name}") for x in own if x is not None)] if v.size]  # fmt: skip
+        spans = []
+        for p, own, name in zip(self.views, self.owned, self.names, strict=True):
+            for v, what in [(p, name), *((x, f"a state of {name}") for x in own if x is not None)]:
+                if v.size:
+                    spans.append((v.address, v.address + v.size * arrays_cuda.SIZES[v.kind], what))
         spans.sort()
-        for (_, stop, a), (start, _, b) in zip(spans, spans[1:], strict=False):
+        for (_, stop, a), (start, _, b) in pairwise(spans):
             if start < stop:
                 raise ValueError(f"{a} and {b} share memory: an update in place needs arrays of their own")
         self.spans = np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2)
@@ -111,7 +115,9 @@ class Plan:
         self.scalars = len(first.rule)
         self.real = "f64" if self.views[0].kind == "f64" else "f32"
         coefficients = max(sum(self.coefficients(stem) for stem in row) for row in self.penalties)
-        self.stride = -(-(16 + arrays_cuda.SIZES[self.real] * (step_cuda.FIRST + self.scalars + coefficients)) // 16) * 16
+        self.stride = (
+            -(-(16 + arrays_cuda.SIZES[self.real] * (step_cuda.FIRST + self.scalars + coefficients)) // 16) * 16
+        )
         self.block = prepare_cuda.BLOCK + sum(n for _, n in prepare_cuda.fields(self.rule)) + coefficients
         self.block += self.block % 2
         self.rows = self.device.allocate(self.stride * self.count)
@@ -202,7 +208,8 @@ class Plan:
                 c = self.combination(i, self.all_kinds[i], False, False)
                 choices = tables_cuda.heads(c, self.column_addresses(i), v.address)
                 self.given[i, :3] = v.address, 1, choices[0] if choices else v.size
-        self.died = died = []
+        self.died = []
+        died = self.died
         self.grads = [_reference(g, died.append) for g in grads]
         self.ids = list(map(id, grads))
         self.layout = self.layouts.setdefault(self.all_kinds, len(self.layouts))
@@ -302,7 +309,7 @@ class Plan:
             self.cuts[key] = []
             for kind in sorted(set(self.all_kinds)):
                 of_kind = [n if k == kind else 0 for n, k in zip(self.sizes, self.all_kinds, strict=True)]
-                leaves = tables_cuda.chunks(of_kind, tables_cuda.LEAF)
+                leaves = tables_cuda.chunks(of_kind, norms_cuda.LEAF)
                 if len(leaves):
                     memory, kernel = self.device.allocate(leaves.nbytes), Leaves(kind)
                     self.device.upload(stream, memory.address, _bytes(leaves))
@@ -415,4 +422,3 @@ def _reference(a: Any, died: Callable[[Any], None]) -> Any:
 def _bytes(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the bytes of a contiguous array."""
     return np.ascontiguousarray(a).reshape(-1).view(np.uint8)
-

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import codecs_cuda
+from .columns_cuda import cast
 from .memory_cuda import Memory
 
 LEAF = 4096
@@ -104,7 +105,7 @@ def fetch(m: Memory, kind: str, n: int) -> Any:
     """Return the function that reads n neighbours of a storage type as float64."""
     if kind in ("f32", "f64"):
         read = m.load(kind, n)
-        decode = m.jit(lambda x: f8(x))
+        decode = cast(m, f8)
     else:
         read = m.load("u16", n)
         widen = m.adopt(codecs_cuda.widen_bf16 if kind == "bf16" else codecs_cuda.widen_f16)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import norms_cuda
+from .columns_cuda import cast
 from .memory_cuda import SIZES, Memory
 from .numerics_cuda import power
 from .spec import Hyper, Rule
@@ -221,7 +222,7 @@ def row_writer(m: Memory, rule: Rule, real: str, scalars: int, absent: tuple[str
     first, one = m.store(real, 4), m.store(real)
     own = m.store(real, scalars)
     to, step = {"f32": np.float32, "f64": np.float64}[real], u8(SIZES[real])
-    rounded = m.jit(lambda x: to(x))
+    rounded = cast(m, to)
     rounded_all = every(m, rounded, scalars)
     behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
     hypers_at, coefficients_at = u8(8 * BLOCK), u8(8 * (BLOCK + size))

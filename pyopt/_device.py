@@ -119,8 +119,8 @@ def make_plan(on_cpu: Any, rule: str, names: Sequence[str], params: Sequence[Any
         places.setdefault(gpu_of(p) if on_gpu(p) else None, []).append(i)
     parts = []
     for gpu, indices in places.items():
-        rows = ([x[i] for i in indices] for x in (names, params, states, groups))
+        rows: Any = ([x[i] for i in indices] for x in (names, params, states, groups))
         rest = ([steps[i] for i in indices], [carries[i] for i in indices])
-        args = (rule, *rows, stages, *rest)
+        args: Any = (rule, *rows, stages, *rest)
         parts.append((on_cpu(*args) if gpu is None else engine_cuda.Plan(gpu, *args), indices, gpu is not None))
     return parts[0][0] if len(parts) == 1 else Mixed(parts)

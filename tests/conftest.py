@@ -40,7 +40,9 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(params=[*instruction_sets.available(), *(pytest.param(x, marks=getattr(pytest.mark, x)) for x in DEVICES)])
+@pytest.fixture(
+    params=[*instruction_sets.available(), *(pytest.param(x, marks=getattr(pytest.mark, x)) for x in DEVICES)]
+)
 def isa(request):
     """The name of each instruction set that this machine runs, in use during the test, and of devices."""
     with nullcontext() if request.param in DEVICES else instruction_sets.use(request.param):

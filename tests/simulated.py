@@ -13,7 +13,6 @@ from pyopt.kernels.memory_cuda import Plain
 from pyopt.kernels.rules import RULES
 
 
-
 class Index:
     """What a thread of the simulator knows of its place."""
 

@@ -81,7 +81,9 @@ def clean(ptx, cc=HOPPER):
     assert ".local" not in re.sub(r"_ZN\w+", "", ptx)
     assert not sums(found, r"call.*|fma.*|mad\.(rn|rz|rm|rp|f).*"), found
     assert not sums(found, r"(ld|st)\.(?!global|shared|param).*"), found  # generic
-    assert sums(found, r"div\.(?!rn\.|[us]\d+).*|sqrt\.(?!rn\.).*|rcp\.(?!rn\.).*|rsqrt.*|.*approx.*|.*ftz.*") == 0, found
+    assert sums(found, r"div\.(?!rn\.|[us]\d+).*|sqrt\.(?!rn\.).*|rcp\.(?!rn\.).*|rsqrt.*|.*approx.*|.*ftz.*") == 0, (
+        found
+    )
     return found
 
 

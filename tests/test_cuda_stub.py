@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 def stub(tmp_path_factory):
     """A folder with the stub as libcuda.so.1."""
     folder = tmp_path_factory.mktemp("stub")
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1",
-                    HERE / "stub" / "libcuda.c", "-ldl"], check=True)  # fmt: skip
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1", "-x", "c",
+                    HERE / "stub" / "libcuda.inc", "-ldl"], check=True)  # fmt: skip
     return folder
 
 
