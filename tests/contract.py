@@ -7,15 +7,17 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Gradient", "Ranges", "Source")}
+SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Ranges", "Source")}
+ONLY = ("steps", "factor", "size")  # where a tile writes to, and a length
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
-def faults(folder: Path, stem: str, kernel: str, *, tiles: Mapping, exported: bool, golden: bool) -> list[str]:
+def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, tiles: Mapping, exported: bool,
+           golden: bool) -> list[str]:  # fmt: skip
     """Return what is missing from a stem, or disagrees between its forms; an empty list for a complete one.
 
-    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``tiles`` is the
-    table of compiled functions.
+    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``forms`` are the
+    functions in its .py and what they are called in the other two; ``tiles`` is the table of compiled functions.
     """
     family = folder.name
     found = [f"{stem}: not exported in pyopt"] if not exported else []
@@ -30,7 +32,11 @@ def faults(folder: Path, stem: str, kernel: str, *, tiles: Mapping, exported: bo
         found += [f"{stem}: {fault}" for fault in docstring_faults(text, family)]
     if missing:
         return found + missing
-    return found + [f"{stem}: {fault}" for fault in signature_faults(folder, kernel, tiles)]
+    return found + [
+        f"{stem}: {fault}"
+        for reference, name in forms.items()
+        for fault in signature_faults(folder, kernel, reference, name, tiles)
+    ]
 
 
 def docstring_faults(text: str, family: str) -> list[str]:
@@ -62,10 +68,8 @@ def docstring_faults(text: str, family: str) -> list[str]:
     return found
 
 
-def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
-    """Return how the forms of a kernel differ in their arguments."""
-    name = kernel if folder.name == "rules" else f"{kernel}_gradient"
-    reference = "reference" if folder.name == "rules" else "gradient"
+def signature_faults(folder: Path, kernel: str, reference: str, name: str, tiles: Mapping) -> list[str]:
+    """Return how the forms of a function differ in their arguments, but for what only one of them needs."""
     forms = {
         f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
         f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
@@ -73,6 +77,7 @@ def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
     }
     row = tiles.get(f"{folder.name}.{name}")
     forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
+    forms = {form: given and [x for x in given if x not in ONLY] for form, given in forms.items()}
     found = [f"no {form}" for form, given in forms.items() if given is None]
     first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
     return found + [
