@@ -56,6 +56,8 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     cdef double result = 0
     cdef int threads
     cdef bint wide, f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
+    if len(sizes) > 4 or len(arrays) > MAX_ARRAYS:
+        raise ValueError(f"{name}: {len(arrays)} arrays and {len(sizes)} sizes, at most {MAX_ARRAYS} and 4 are possible")
     memset(&c, 0, sizeof(Sweep))
     c.run, c.leaf = tile_of(table, name, f64), tile_of(table, "norms.leaf", f64)
     c.arrays = len(arrays)
