@@ -3,6 +3,7 @@ include "numerics.pxi"
 include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
+include "loss.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and fill()
 
 TILES = fill()
