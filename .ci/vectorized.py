@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
-    ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }

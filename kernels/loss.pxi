@@ -33,7 +33,7 @@ cdef void rounded(const double* terms, real* values, Py_ssize_t n) noexcept nogi
 
 
 cdef void neither(const real* x, double* terms, real low, real high, Py_ssize_t n) noexcept nogil:
-    """1 for a number that is neither `low` nor `high`."""
+    """0 for a number that is `low` or `high`; above 0, or NaN, for any other."""
     cdef Py_ssize_t i
     for i in range(n):
-        terms[i] = 0.0 if x[i] == low or x[i] == high else 1.0
+        terms[i] = <double>magnitude((x[i] - low) * (x[i] - high))

@@ -78,9 +78,10 @@ def softmax(arrays: tuple[Array, ...], gradient: Array, scalars: tuple[float, ..
 def unknown_label(name: str, target: Array) -> int | None:
     """Return the index of the first target that is none of the labels of the loss, or None."""
     labels = getattr(LOSSES[name], "LABELS", None)
-    if labels is None or not engine.sweep(
-        isa.tiles(), "loss.neither", (target,), (target.itemsize,), (target.size,), labels, True
-    ):
+    if labels is None:
+        return None
+    strides = (target.itemsize,)
+    if engine.sweep(isa.tiles(), "loss.neither", (target,), strides, (target.size,), labels, True) == 0:
         return None
     return int(((target != labels[0]) & (target != labels[1])).argmax())
 

@@ -6,7 +6,7 @@
 
     gradient = (1 - target) sigmoid(logits) - pos_weight target sigmoid(-logits)
 
-With e = exp(-abs(logits)) in (0, 1], -ln sigmoid(x) is max(-x, 0) + ln(1 + e), and sigmoid(x) is 1 / (1 + e) for x > 0
+With e = exp(-abs(logits)) in [0, 1], -ln sigmoid(x) is max(-x, 0) + ln(1 + e), and sigmoid(x) is 1 / (1 + e) for x > 0
 and e / (1 + e) else: no logit overflows, and for a target of 0 or 1 nothing cancels.
 
 Ranges: logits and target of one shape and dtype, float32 or float64, C-contiguous; pos_weight a number or an array of
@@ -27,7 +27,7 @@ https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
 
 import numpy as np
 
-from ..numerics import exp, log1p, magnitude, relu
+from ..numerics import exp, log1p, magnitude
 
 
 def scalars(scale):
@@ -36,11 +36,10 @@ def scalars(scale):
 
 def reference(logits, target, pos_weight, factor, one):
     e = exp(-magnitude(logits))
-    r = one / (one + e)
-    log = log1p(e)
-    up = np.where(logits > 0, r, e * r)
-    down = np.where(logits > 0, e * r, r)
     positive = pos_weight * target
     negative = one - target
-    terms = positive * (relu(-logits) + log) + negative * (relu(logits) + log)
-    return terms.astype(np.float64), factor * (negative * up - positive * down)
+    up = np.where(logits > 0, negative, negative * e)
+    down = np.where(logits > 0, positive * e, positive)
+    wrong = np.where(logits > 0, negative, positive)
+    terms = (positive + negative) * log1p(e) + wrong * magnitude(logits)
+    return terms.astype(np.float64), factor * ((up - down) / (one + e))
