@@ -182,7 +182,7 @@ def _softmax_arrays(logits: Array, target: Array, smoothing: float, per_class: A
 
 
 def _divisor(labels: Array, per_class: Array | None, classes: int) -> float:
-    """Return what the mean over labels divides by; the sum is exact, so that its order does not matter."""
+    """Return what the mean over labels divides by; the sum over classes is exact: its order does not matter."""
     counts = np.bincount(labels + 1, minlength=classes + 1)[1:]
     count = float(counts.sum()) if per_class is None else math.fsum((counts * per_class.astype(np.float64)).tolist())
     if count == 0:
