@@ -16,8 +16,8 @@ value : float
     Summed in float64 in an order that does not depend on threads or instruction set; or an array with "none".
 gradient : array like the prediction
 
-Arrays are C-contiguous, float32 or float64, all of one dtype and, where nothing else is said, of one shape. TypeError or
-ValueError is raised before anything is written where one does not fit or an option is out of range.
+Arrays are C-contiguous, float32 or float64, all of one dtype and, where nothing else is said, of one shape. TypeError
+or ValueError is raised before anything is written where one does not fit or an option is out of range.
 ``pyopt.kernels.losses`` has the equations.
 """
 
@@ -31,6 +31,7 @@ import numpy as np
 from . import _losses
 from ._arrays import Array
 from .kernels import checks, loss
+from .kernels.losses import LOSSES
 from .kernels.spec import Hyper
 
 Value = float | Array
@@ -76,7 +77,8 @@ def binary_cross_entropy(logits: Array, target: Array, reduction: str = "mean", 
 
 
 def focal(logits: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
-          alpha: float | None = 0.25, gamma: float = 2.0, sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
+          alpha: float | None = 0.25, gamma: float = 2.0,
+          sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the focal loss of targets 0 or 1 under sigmoid(logits), and its gradient.
 
     It is binary cross-entropy times (1 - p)^gamma, where p is the probability of the right class, and times ``alpha``
@@ -206,7 +208,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
     wrong = loss.unknown_label(name, target)
     if wrong is not None:
         place = np.unravel_index(wrong, target.shape)
-        low, high = loss.LOSSES[name].LABELS
+        low, high = LOSSES[name].LABELS
         raise ValueError(f"target[{', '.join(map(str, place))}] is {target[place]}: must be {low:g} or {high:g}")
     gradient = _losses.gradient(out, {**arrays, **(more or {}), "sample_weight": weight})
     values = np.empty_like(prediction, subok=False) if reduction == "none" else None

@@ -1,4 +1,4 @@
-"""What the tests of losses share: inputs, options, and the reference of softmax cross-entropy."""
+"""What the tests of losses share: inputs, options, known values, and the reference of softmax cross-entropy."""
 
 from __future__ import annotations
 
@@ -38,6 +38,31 @@ OPTIONS = {
     "squared_hinge": [{}],
 }
 EXTREME = (np.inf, -np.inf, np.nan, -0.0, 1e4, -1e4)
+LN2, LN3 = 0.6931471805599453, 1.0986122886681098
+# name, prediction, target, options, value of the sum, gradient: computed by hand from the equations
+KNOWN = [
+    ("squared_error", [1.0, 5.0], [2.0, 2.0], {}, 10.0, [-2.0, 6.0]),
+    ("squared_error", [1.0, 5.0], [2.0, 2.0], {"sample_weight": [3.0, 0.5]}, 7.5, [-6.0, 3.0]),
+    ("absolute_error", [1.0, 5.0, 2.0], [2.0, 2.0, 2.0], {}, 4.0, [-1.0, 1.0, 0.0]),
+    ("huber", [1.0, 5.0, -4.0], [2.0, 2.0, 2.0], {"delta": 2.0}, 0.5 + 4.0 + 10.0, [-1.0, 2.0, -2.0]),
+    ("binary_cross_entropy", [0.0, LN3], [1.0, 0.0], {"pos_weight": 3.0}, 3 * LN2 + 2 * LN2, [-1.5, 0.75]),
+    ("binary_cross_entropy", [LN3], [0.25], {}, 0.25 * (2 * LN2 - LN3) + 0.75 * 2 * LN2, [0.5]),
+    ("focal", [LN3], [0.0], {"alpha": 0.2, "gamma": 2.0}, 0.8 * 0.5625 * 2 * LN2, [0.8 * 0.5625 * (LN2 + 0.75)]),
+    ("focal", [LN3], [1.0], {"alpha": None, "gamma": 0.0}, 2 * LN2 - LN3, [-0.25]),
+    ("hinge", [0.25, 2.0, 1.0, 1.0], [1.0, 1.0, -1.0, 1.0], {}, 2.75, [-1.0, 0.0, 1.0, 0.0]),
+    ("squared_hinge", [0.25, 2.0, 1.0], [1.0, 1.0, -1.0], {}, 0.5625 + 4.0, [-1.5, 0.0, 4.0]),
+    ("poisson", [LN3, 0.0], [2.0, 1.0], {}, 3.0 - 2 * LN3 + 1.0, [1.0, 0.0]),
+    ("softmax_cross_entropy", [[0.0, LN3]], [1], {}, 2 * LN2 - LN3, [[0.25, -0.25]]),
+    (
+        "softmax_cross_entropy",
+        [[0.0, LN3]],
+        [1],
+        {"label_smoothing": 0.5, "class_weights": [2.0, 4.0], "sample_weight": [2.0]},
+        2 * (0.5 * 2 * LN2 + 3 * (2 * LN2 - LN3)),  # the target times the class weights is (0.25 * 2, 0.75 * 4)
+        [[2 * (3.5 * 0.25 - 0.5), 2 * (3.5 * 0.75 - 3.0)]],
+    ),
+    ("softmax_cross_entropy", [[0.0, LN3]], [[0.5, 0.25]], {}, 0.5 * 2 * LN2 + 0.25 * (2 * LN2 - LN3), None),
+]
 
 
 def call(name, *args, **options):
