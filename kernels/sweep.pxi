@@ -91,24 +91,18 @@ cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nog
 
 
 cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Rows of many elements, some at a time where the next ones are to be fetched from memory meanwhile."""
+    """Rows of many elements: the tile itself goes through them, and the processor fetches them early enough."""
     cdef void* a[MAX_ARRAYS + 1]
     cdef Py_ssize_t sizes[4]
-    cdef Py_ssize_t n
     cdef int j
     cdef uint64_t mode = ieee_mode()
     for j in range(4):
         sizes[j] = c.sizes[j]
-    while start < stop:
-        n = min(c.tile, stop - start)
-        for j in range(c.arrays):
-            a[j] = c.data[j] + start * c.stride[j]
-            if c.ahead and c.stride[j]:
-                prefetch(a[j], n * c.stride[j], n * c.stride[j])
-        a[c.arrays] = c.terms + start
-        sizes[0] = n
-        c.run(a, &c.k, sizes)
-        start = start + n
+    for j in range(c.arrays):
+        a[j] = c.data[j] + start * c.stride[j]
+    a[c.arrays] = c.terms + start
+    sizes[0] = stop - start
+    c.run(a, &c.k, sizes)
     restore_mode(mode)
 
 
@@ -182,8 +176,6 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     block = LEAF
     if wide:                                    # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
-        c.ahead = c.ahead if total or values is not None else 0
-        c.tile = max(1, 2048 // max(1, c.sizes[1])) if c.ahead else block
     blocks = (rows + block - 1) // block
     partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))
     if partial is NULL:

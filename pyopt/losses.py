@@ -174,21 +174,27 @@ def _softmax_arrays(logits: Array, target: Array, smoothing: float, per_class: A
                     factor: float) -> tuple[tuple[Array, ...], tuple[float, ...]]:  # fmt: skip
     """Return the arrays and the scalars of the kernel; what is computed here is rounded once."""
     (rows, classes), dtype = logits.shape, logits.dtype
+    if target.ndim == 1 and smoothing == 0 and per_class is None and weight is None:
+        ones = np.ones(rows, dtype)
+        return (logits, target, ones, ones, ones), (factor, 0.0)  # the kernel sees no share, and no ignored row
     wide = np.ones(classes) if per_class is None else per_class.astype(np.float64)
     keep, share = (1.0 - smoothing) * wide, (smoothing / classes * wide).astype(dtype)
     weight = np.ones(rows, dtype) if weight is None else weight
     if target.ndim == 2:
         return (logits, target, weight, keep.astype(dtype), share), (factor,)
     hot = np.where(target < 0, 0.0, keep[target] * weight).astype(dtype)
-    return (logits, target, hot, weight, share), (factor, math.fsum(share.tolist()))
+    return (logits, target, hot, weight, share), (factor, math.fsum(share.tolist()) if smoothing else 0.0)
 
 
 def _divisor(labels: Array, per_class: Array | None, classes: int) -> float:
     """Return what the mean over labels divides by; the sum over classes is exact: its order does not matter."""
-    counts = np.bincount(labels + 1, minlength=classes + 1)[1:]
-    count = float(counts.sum()) if per_class is None else math.fsum((counts * per_class.astype(np.float64)).tolist())
+    known = labels >= 0
+    count = float(np.count_nonzero(known))
+    if per_class is not None and count:
+        counts = np.bincount(labels[known], minlength=classes)
+        count = math.fsum((counts * per_class.astype(np.float64)).tolist())
     if count == 0:
-        why = "every row is ignored" if not counts.any() else "the class weights of all labels are 0"
+        why = "the class weights of all labels are 0" if known.any() else "every row is ignored"
         raise ValueError(f"the mean of nothing is undefined: {why} (reduction='sum' gives 0.0)")
     return count
 
