@@ -1,5 +1,6 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
 cdef enum:
+    MAX_SIZES = 8                   # sizes that a tile takes
     MAX_SPREAD = 2                  # arrays of a sweep that are repeated or stretched
     ROOM = 1024                     # elements in the largest tile
     TERMS = ROOM + 40               # terms of a tile, those left over from the tile before, and some for alignment
@@ -10,7 +11,7 @@ cdef struct Sweep:
     Py_ssize_t stride[MAX_ARRAYS]   # bytes from one row to the next; 0: the whole array for every row
     Py_ssize_t each[MAX_ARRAYS]     # where not 0: row i sees a[i // each % period]
     Py_ssize_t period[MAX_ARRAYS]
-    Py_ssize_t sizes[4]
+    Py_ssize_t sizes[MAX_SIZES]
     int arrays, itemsize            # arrays: without the weights, which stand behind them
     bint total, weighed
     Py_ssize_t tile, ahead
@@ -69,8 +70,8 @@ cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nog
             some[2] = weights
             c.weigh(some, NULL, &n)
         if c.values is not NULL:
-            some[0] = terms + left
-            some[1] = c.values + k * c.itemsize
+            some[0] = c.values + k * c.itemsize
+            some[1] = terms + left
             c.rounded(some, NULL, &n)
         k = k + n
         if c.total:
@@ -93,10 +94,10 @@ cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nog
 cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     """Rows of many elements: the tile itself goes through them, and the processor fetches them early enough."""
     cdef void* a[MAX_ARRAYS + 1]
-    cdef Py_ssize_t sizes[4]
+    cdef Py_ssize_t sizes[MAX_SIZES]
     cdef int j
     cdef uint64_t mode = ieee_mode()
-    for j in range(4):
+    for j in range(MAX_SIZES):
         sizes[j] = c.sizes[j]
     for j in range(c.arrays):
         a[j] = c.data[j] + start * c.stride[j]
@@ -106,10 +107,10 @@ cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept 
     restore_mode(mode)
 
 
-cdef void pass_on(tile_t tile, void* source, void* target, Py_ssize_t n) noexcept nogil:
+cdef void pass_on(tile_t tile, void* first, void* second, Py_ssize_t n) noexcept nogil:
     cdef void* a[2]
-    a[0] = source
-    a[1] = target
+    a[0] = first
+    a[1] = second
     tile(a, NULL, &n)
 
 
@@ -129,6 +130,8 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
     """Fill in the tiles and the arrays; return how many arrays are repeated or stretched."""
     cdef int j, spread = 0
     cdef bint f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
+    if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
+        raise ValueError(f"{len(arrays)} arrays and {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     c.run = tile_of(table, name, f64)
     c.leaf, c.lanes = tile_of(table, "norms.leaf", f64), tile_of(table, "norms.lanes", f64)
     c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)
@@ -199,7 +202,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
                 else:
                     partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
         if wide and c.values is not NULL:
-            pass_on(c.rounded, c.terms, c.values, rows)
+            pass_on(c.rounded, c.values, c.terms, rows)
         if wide and total:
             for i in range(leaves):
                 pass_on(c.leaf, c.terms + i * LEAF, &partial[i], min(<Py_ssize_t>LEAF, rows - i * LEAF))
