@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
-    ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("norms.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
     ("norms.tree_of_squares", "while depth > 1:"): "a few additions a row",
     ("norms.row_squares", "for i in range(n):"): "a row each",
     ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
+    ("losses.softmax_cross_entropy", "for j in range(n):"): "a look at each label, once a row",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }

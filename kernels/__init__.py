@@ -5,9 +5,10 @@
 =============  ====================================================================================
 rules/         optimizer updates: sgd, adam, lion, ...
 penalties/     gradients and values of penalties: l1, l2, elastic_net
-losses/        value and gradient in one pass: squared_error, softmax_cross_entropy
+losses/        value and gradient in one pass: squared_error, huber, softmax_cross_entropy, ...
 layers/        linear
 step           the stages around a rule, in order
+loss           the stages around a loss: weights, values, the sum
 norms          reductions over one tree, the same bits everywhere
 numerics       sign, flush, exp, ...: spelled the same in all three forms
 spec           Rule, State, Hyper, Penalty: what a stem declares

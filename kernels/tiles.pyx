@@ -4,6 +4,7 @@ include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
 include "codecs.pxi"
+include "loss.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and all_tiles()
 
 TILES = all_tiles()
