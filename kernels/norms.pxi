@@ -45,33 +45,8 @@ cdef void nonfinite(const real* x, double* terms, Py_ssize_t n) noexcept nogil:
         terms[i] = <double>(x[i] - x[i])        # 0, or NaN where x is infinite or NaN
 
 
-# Sums over a batch. A stack holds the leaves that wait for their pair: `height` rows of `width` doubles.
 cdef enum:
-    SAMPLES = 64                    # samples in a leaf
-    STACK = 48                      # rows that are enough for 2^48 leaves
-
-
-cdef inline Py_ssize_t push(double* stack, Py_ssize_t height, Py_ssize_t leaves, Py_ssize_t width) noexcept nogil:
-    """Take in what lies on top of the stack, with `leaves` leaves before it; return the new height."""
-    cdef double* top = stack + height * width
-    cdef Py_ssize_t j
-    while leaves & 1:
-        top = top - width
-        for j in range(width):
-            top[j] = top[j] + top[width + j]
-        leaves = leaves >> 1
-        height = height - 1
-    return height + 1
-
-
-cdef inline void collapse(double* stack, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Add up what still waits, the odd ones first; the sum is in the first row. Nothing sums to 0."""
-    cdef Py_ssize_t i, j
-    if height == 0:
-        memset(stack, 0, width * sizeof(double))
-    for i in range(height - 1, 0, -1):
-        for j in range(width):
-            stack[(i - 1) * width + j] = stack[(i - 1) * width + j] + stack[i * width + j]
+    SAMPLES = 64                    # in a leaf of a sum over a batch
 
 
 cdef void fold_rows(double* sums, Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t step) noexcept nogil:

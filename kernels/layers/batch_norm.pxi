@@ -4,7 +4,7 @@ cdef void batch_norm_squares(const real* x, const double* shift, double* sums, P
     """sums[leaf]: those of x - shift for all channels, then those of its square."""
     cdef double[1024] lane
     cdef double a, b
-    cdef Py_ssize_t c, i, j, n, leaf, stop, step = channels * pixels
+    cdef Py_ssize_t c, i, j, k, n, leaf, stop, step = channels * pixels
     cdef const real* row
     cdef const double* s
     cdef double* out
@@ -34,11 +34,11 @@ cdef void batch_norm_squares(const real* x, const double* shift, double* sums, P
             memcpy(out + channels, lane + 512, n * sizeof(double))
         else:
             for i in range(i, stop):
-                for j in range(n):
-                    add_squares(x + i * step + (c + j) * pixels, s[j], lane + 64 * j, pixels)
-            for j in range(n):
-                out[j] = fold_lanes(lane + 64 * j)
-                out[channels + j] = fold_lanes(lane + 64 * j + 32)
+                for k in range(n):
+                    add_squares(x + i * step + (c + k) * pixels, s[k], lane + 64 * k, pixels)
+            for k in range(n):
+                out[k] = fold_lanes(lane + 64 * k)
+                out[channels + k] = fold_lanes(lane + 64 * k + 32)
         first = first + n
         rows = rows - n
 
@@ -49,7 +49,7 @@ cdef void batch_norm_products(const real* dy, const real* x, const double* mean,
     """sums[leaf]: those of dy for all channels, then those of dy * (x - mean)."""
     cdef double[1024] lane
     cdef double a
-    cdef Py_ssize_t c, i, j, k, n, leaf, stop, step = channels * pixels
+    cdef Py_ssize_t c, i, j, k, n, at, leaf, stop, step = channels * pixels
     cdef const double* m
     cdef double* out
     while rows > 0:
@@ -60,22 +60,22 @@ cdef void batch_norm_products(const real* dy, const real* x, const double* mean,
         out = sums + 2 * leaf * channels + c
         memset(lane, 0, sizeof(lane))
         for i in range(SAMPLES * leaf, stop):
-            k = i * step + c * pixels
+            at = i * step + c * pixels
             if pixels == 1:
                 for j in range(n):
-                    a = <double>dy[k + j]
+                    a = <double>dy[at + j]
                     lane[j] = lane[j] + a
-                    lane[512 + j] = lane[512 + j] + a * (<double>x[k + j] - m[j])
+                    lane[512 + j] = lane[512 + j] + a * (<double>x[at + j] - m[j])
             else:
-                for j in range(n):
-                    add_products(x + k + j * pixels, dy + k + j * pixels, m[j], lane + 64 * j, pixels)
+                for k in range(n):
+                    add_products(x + at + k * pixels, dy + at + k * pixels, m[k], lane + 64 * k, pixels)
         if pixels == 1:
             memcpy(out, lane, n * sizeof(double))
             memcpy(out + channels, lane + 512, n * sizeof(double))
         else:
-            for j in range(n):
-                out[j] = fold_lanes(lane + 64 * j)
-                out[channels + j] = fold_lanes(lane + 64 * j + 32)
+            for k in range(n):
+                out[k] = fold_lanes(lane + 64 * k)
+                out[channels + k] = fold_lanes(lane + 64 * k + 32)
         first = first + n
         rows = rows - n
 

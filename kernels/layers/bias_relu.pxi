@@ -20,6 +20,7 @@ cdef void bias_relu_backward(const real* dy, const real* x, const real* bias, re
             k = i * columns
             for j in range(columns):
                 z = x[k + j] + bias[j]
-                d = 0 if z <= 0 else dy[k + j]
+                d = dy[k + j]                   # before the select: one that loads is a branch where SSE is all
+                d = 0 if z <= 0 else d
                 dx[k + j] = d
                 sum[j] = sum[j] + <double>d

@@ -7,6 +7,7 @@ cdef void dropout(const real* x, real* y, real scale, Py_ssize_t n, Py_ssize_t f
     cdef uint32_t[512] random
     cdef uint16_t[1024] bits
     cdef uint32_t limit = <uint32_t>threshold
+    cdef real kept
     cdef Py_ssize_t i = 0, j, m
     while i < n:
         m = min(<Py_ssize_t>1024, n - i)
@@ -15,5 +16,6 @@ cdef void dropout(const real* x, real* y, real scale, Py_ssize_t n, Py_ssize_t f
         words(random, (m + 7) // 8, (first + i) // 8, seed, step, stream)
         memcpy(bits, random, 2 * m)                     # the low half of a word comes first, in memory too
         for j in range(m):
-            y[i + j] = x[i + j] * scale if bits[j] >= limit else 0
+            kept = x[i + j] * scale                     # before the select: one that loads is a branch in SSE
+            y[i + j] = kept if bits[j] >= limit else 0
         i = i + m
