@@ -7,7 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Gradient", "Ranges", "Source")}
+SECTIONS = {
+    "rules": ("States", "Ranges", "Deviations", "Source"),
+    "penalties": ("Gradient", "Ranges", "Source"),
+    "layers": ("Ranges", "Deviations", "Source"),
+}
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
@@ -39,7 +43,7 @@ def docstring_faults(text: str, family: str) -> list[str]:
     found = []
     if not re.match(r"\S.*[.:]( |$)", lines[0]) or (len(lines) > 1 and lines[1]):
         found.append("the docstring does not start with a summary of one line")
-    if family == "rules" and not re.search(
+    if family in ("rules", "layers") and not re.search(
         r"^\.\. math::\n\n    \S.* = |^\.\. math::\n\n    \S.* &= ", text, re.MULTILINE
     ):
         found.append("no equation (.. math::) in the docstring")
