@@ -122,7 +122,8 @@ def _sums(name, arrays, x):
     sums = np.zeros((max(leaves, 1), 2, channels))
     sizes = (leaves * channels, 0, channels, samples, pixels)
     strides = (0,) * (len(arrays) + 1)
-    block = 512 if pixels == 1 else 16
+    least, most = (32, 512) if pixels == 1 else (1, 16)
+    block = max(least, min(most, sizes[0] // (2 * engine.threads())))
     engine.sweep(isa.tiles(), f"layers.batch_norm_{name}", (*arrays, sums), strides, sizes, block=block, first=1)
     engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * channels, leaves, 2 * channels), block=512)
     return sums[0]
