@@ -96,12 +96,6 @@ def zeros(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape, x.dtype) if a is None else a
 
 
-def wide(a: Any) -> Array:
-    """Return a in float64."""
-    made: Array = a.astype(np.float64)
-    return made
-
-
 def flag(value: Any, name: str) -> bool:
     """Return a checked bool."""
     checked: bool = Hyper(name, False).check(value)

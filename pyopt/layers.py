@@ -80,12 +80,11 @@ def batch_norm(
         _given.written(running_mean, "running_mean", x=x, weight=weight, bias=bias, running_var=running_var)
         _given.written(running_var, "running_var", x=x, weight=weight, bias=bias)
     y = _given.out(out, x, x=x, **given)
-    moments = () if training else (_given.wide(running_mean), _given.wide(running_var))
+    moments = () if training else (running_mean, running_var)
     w, b = _given.ones(weight, x, channels), _given.zeros(bias, x, channels)
     mean, variance, inv_std = _batch_norm.forward(planes, w, b, eps, y.reshape(planes.shape), *moments)
     if training and running_mean is not None:
-        _batch_norm.running(running_mean, momentum, mean)
-        _batch_norm.running(running_var, momentum, variance * (count / (count - 1.0)))
+        _batch_norm.running(planes, running_mean, running_var, momentum, mean, variance)
     return y, mean, inv_std
 
 
