@@ -23,6 +23,8 @@ SCALAR = {
     ("norms.row_squares", "for i in range(n):"): "a row each",
     ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
     ("losses.softmax_cross_entropy", "for j in range(n):"): "a look at each label, once a row",
+    ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
+    ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }

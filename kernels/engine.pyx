@@ -44,6 +44,7 @@ ctypedef union scalars_t:           # those of one tile
 
 cdef enum:
     MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder
+    MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     MAX_ROWS = 2                    # of them by row
     LEAF = 4096                     # terms in a leaf of the reduction tree
@@ -88,6 +89,16 @@ def features():
     if has_avx2():
         found.append("avx2")
     return [*found, "baseline"]
+
+
+def enter_mode():
+    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
+    return ieee_mode()
+
+
+def leave_mode(uint64_t old):
+    """Return to the mode of the caller."""
+    restore_mode(old)
 
 
 def power(double x, Py_ssize_t n):

@@ -1,6 +1,5 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
 cdef enum:
-    MAX_SIZES = 8                   # sizes that a tile takes
     MAX_SPREAD = 2                  # arrays of a sweep that are repeated or stretched
     ROOM = 1024                     # elements in the largest tile
     TERMS = ROOM + 40               # terms of a tile, those left over from the tile before, and some for alignment
@@ -13,6 +12,7 @@ cdef struct Sweep:
     Py_ssize_t period[MAX_ARRAYS]
     Py_ssize_t sizes[MAX_SIZES]
     int arrays, itemsize            # arrays: without the weights, which stand behind them
+    int first                       # the size to which the rows before are added; 0: none
     bint total, weighed
     Py_ssize_t tile, ahead
     scalars_t k
@@ -103,6 +103,8 @@ cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept 
         a[j] = c.data[j] + start * c.stride[j]
     a[c.arrays] = c.terms + start
     sizes[0] = stop - start
+    if c.first:
+        sizes[c.first] = sizes[c.first] + start
     c.run(a, &c.k, sizes)
     restore_mode(mode)
 
@@ -151,21 +153,22 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
 
 
 def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False,
-          bint weighed=False, values=None):
+          bint weighed=False, values=None, Py_ssize_t block=0, int first=0):
     """Run tile ``name`` over ``sizes[0]`` rows of checked arrays of one dtype; return the sum of its terms if asked.
 
     ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array, or a pair
     (each, period) where row i sees ``a[i // each % period]``. Where ``weighed``, the last array has a weight for each
     row, by which the tile's last array, a gradient, and the terms are multiplied. ``values`` takes the terms, rounded.
-    Pairs and weights are for rows of one element. The sum has the bits of ``norms.tree_sum`` for any number of threads.
+    Pairs and weights are for rows of one element. A call of the tile gets ``block`` rows at most (0: some thousand
+    elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it. The sum has the bits of ``norms.tree_sum`` for any number of threads.
     """
     global active
     cdef Sweep c
-    cdef Py_ssize_t i, rows = sizes[0], row, block, blocks, leaves = (rows + LEAF - 1) // LEAF
+    cdef Py_ssize_t i, rows = sizes[0], row, blocks, leaves = (rows + LEAF - 1) // LEAF
     cdef double* partial
     cdef double result = 0
     cdef int threads
-    cdef bint wide = len(sizes) > 1
+    cdef bint wide = len(sizes) > 1 or block > 0
     memset(&c, 0, sizeof(Sweep))
     i = describe(&c, table, name, arrays, strides, sizes, scalars)
     if i > MAX_SPREAD or wide and (i or weighed):
@@ -176,11 +179,13 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
         row += c.stride[i]
     c.tile = 128 if rows * row > 2 << 20 else ROOM
     c.ahead = 256 if rows * row > 2 << 20 else 0
-    block = LEAF
-    if wide:                                    # long rows: smaller blocks, so that few of them are still shared out
+    c.first = first
+    if not wide:
+        block = LEAF
+    elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
     blocks = (rows + block - 1) // block
-    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))
+    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))      # long_rows names each row's place
     if partial is NULL:
         raise MemoryError
     c.terms = partial + leaves

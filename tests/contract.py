@@ -11,6 +11,7 @@ SECTIONS = {
     "rules": ("States", "Ranges", "Deviations", "Source"),
     "penalties": ("Ranges", "Source"),
     "losses": ("Ranges", "Deviations", "Source"),
+    "layers": ("Ranges", "Deviations", "Source"),
 }
 # what only some of the forms need: where a tile writes to, and a length
 ONLY = {"rules": ("steps",), "penalties": ("factor", "size"), "losses": ("gradient", "terms")}
