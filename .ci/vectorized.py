@@ -18,11 +18,20 @@ BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest 
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
     ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("augment.take_bytes", "for x in range(start, stop):"): "no instruction set gathers bytes",
+    ("augment.scatter", "for x in range(n):"): "stores to every third place or so",
+    ("augment.blend_sample", "for y in range(box[0], box[2]):"): "copies of a row of the box",
+    ("augment.warp", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.blend", "for n in range(samples):"): "calls: the loops are those of blend_sample",
+    ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }
 
-FUNCTION = re.compile(r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_(\d)__pyx_f|__pyx_f)_\w+?_tiles_\w+?_(\w+)\(.*\{$")
+FUNCTION = re.compile(
+    r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+)\((\w+).*\{$"
+)
 COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
 NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
 
@@ -44,8 +53,8 @@ def innermost(text, names):
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
-            real, name = found.groups()
-            function = (name, {"0": "float32", "1": "float64", None: "any type"}[real]) if name in names else None
+            name, kind = found.groups()  # told apart by the type of the first argument
+            function = (name, kind) if name in names else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
         if not function:

@@ -1,3 +1,16 @@
+cdef inline void take_bytes(const pixel* source, const int32_t* place, real* p, int32_t start,
+                            int32_t stop) noexcept nogil:
+    cdef int32_t x
+    for x in range(start, stop):
+        p[x] = <real>source[place[x]]
+
+
+cdef inline void scatter(const pixel* z, pixel* out, Py_ssize_t step, int32_t n) noexcept nogil:
+    cdef int32_t x
+    for x in range(n):
+        out[x * step] = z[x]
+
+
 # One strip of a row of the result at a time. First where each pixel comes from, then for each channel the four pixels
 # around it and their mean. Along a row u and v run one way, so that the pixels with all four neighbours in the image
 # stand together: they need no selects. Everything passes through arrays of the function's own, which no pointer
@@ -77,21 +90,33 @@ cdef inline void warp_sample(const pixel* image, const real* m, const real* colo
                 for part in range(2):
                     start = end if part else 0
                     stop = n if part else begin
-                    for x in range(start, stop):
-                        p00[x] = <real>source[o00[x]]
-                        p01[x] = <real>source[o01[x]]
-                        p10[x] = <real>source[o10[x]]
-                        p11[x] = <real>source[o11[x]]
+                    if pixel is uint8_t:
+                        take_bytes(source, o00, p00, start, stop)
+                        take_bytes(source, o01, p01, start, stop)
+                        take_bytes(source, o10, p10, start, stop)
+                        take_bytes(source, o11, p11, start, stop)
+                    else:
+                        for x in range(start, stop):
+                            p00[x] = source[o00[x]]
+                            p01[x] = source[o01[x]]
+                            p10[x] = source[o10[x]]
+                            p11[x] = source[o11[x]]
                     for x in range(start, stop):
                         p00[x] = p00[x] if k00[x] != 0 else beyond
                         p01[x] = p01[x] if k01[x] != 0 else beyond
                         p10[x] = p10[x] if k10[x] != 0 else beyond
                         p11[x] = p11[x] if k11[x] != 0 else beyond
-                for x in range(begin, end):
-                    p00[x] = <real>source[o00[x]]
-                    p01[x] = <real>source[o00[x] + step]
-                    p10[x] = <real>source[o00[x] + line]
-                    p11[x] = <real>source[o00[x] + line + step]
+                if pixel is uint8_t:
+                    take_bytes(source, o00, p00, begin, end)
+                    take_bytes(source + step, o00, p01, begin, end)
+                    take_bytes(source + line, o00, p10, begin, end)
+                    take_bytes(source + line + step, o00, p11, begin, end)
+                else:
+                    for x in range(begin, end):
+                        p00[x] = source[o00[x]]
+                        p01[x] = source[o00[x] + step]
+                        p10[x] = source[o00[x] + line]
+                        p11[x] = source[o00[x] + line + step]
                 for x in range(n):
                     u = p00[x] + s[x] * (p01[x] - p00[x])
                     v = p10[x] + s[x] * (p11[x] - p10[x])
@@ -106,13 +131,11 @@ cdef inline void warp_sample(const pixel* image, const real* m, const real* colo
                     if out_step == 1:
                         memcpy(target, byte, n)
                     else:
-                        for x in range(n):
-                            target[x * out_step] = byte[x]
+                        scatter(<const pixel*>byte, target, out_step, n)
                 elif out_step == 1:
                     memcpy(target, z, n * sizeof(pixel))
                 else:
-                    for x in range(n):
-                        target[x * out_step] = z[x]
+                    scatter(<const pixel*>z, target, out_step, n)
 
 
 cdef void warp(const real* images, const real* matrices, const real* colours, const int32_t* boxes, const real* fill,
