@@ -67,7 +67,9 @@ def test_delete():
     assert {augment.delete("a b", 1.0, seed=s) for s in range(20)} == {"a", "b"}
 
 
-@pytest.mark.parametrize(("alpha", "n", "count"), [(0.0, None, 0), (0.1, None, 1), (0.5, None, 5), (0.5, 2, 2), (1.0, 0, 0)])
+@pytest.mark.parametrize(
+    ("alpha", "n", "count"), [(0.0, None, 0), (0.1, None, 1), (0.5, None, 5), (0.5, 2, 2), (1.0, 0, 0)]
+)
 def test_alpha_and_n(alpha, n, count):
     words = [f"w{i}" for i in range(10)]
     table = {word: [word.upper()] for word in words}
