@@ -33,7 +33,7 @@ def bench_affine_warp(benchmark):
     ]
     errors = check(contenders, images, maps)
     title = f"affine warp, {SHAPE[0]} images of {SHAPE[1]} x {SHAPE[2]} x {SHAPE[3]}"
-    race(benchmark, title, contenders, BAR, 15, images.size, errors, isa=isa.active(), threads=pyopt.get_num_threads())
+    race(benchmark, title, contenders, BAR, 9, images.size, errors, isa=isa.active(), threads=pyopt.get_num_threads())
 
 
 def some_maps(rng):
