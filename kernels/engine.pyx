@@ -74,9 +74,9 @@ include "walk.pxi"
 include "arrays.pxi"
 include "sweep.pxi"
 include "measure.pxi"
-include "rows.pxi"
 include "memory.pxi"
 include "plan.pxi"
+include "rows.pxi"
 
 
 def features():
