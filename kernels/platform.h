@@ -2,10 +2,7 @@
 #ifndef PYOPT_PLATFORM_H
 #define PYOPT_PLATFORM_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "prefetch.h"
+#include "memory.h"
 
 #ifdef _OPENMP
 #include <omp.h>

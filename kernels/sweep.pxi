@@ -1,7 +1,6 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
 cdef enum:
-    MAX_SWEPT = 12                  # arrays
-    MAX_SIZES = 6
+    MAX_SWEPT = 12                  # arrays of a tile that is no stage of a step
 
 cdef struct Sweep:
     tile_t run, leaf

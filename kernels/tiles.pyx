@@ -1,4 +1,7 @@
 # The tile functions in one table; setup.py compiles this file once per instruction set, as _tiles_<isa>.
+cdef extern from "memory.h":
+    void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
+
 include "numerics.pxi"
 include "step.pxi"
 include "norms.pxi"

@@ -1,8 +1,5 @@
 from libc.stdint cimport int32_t
 
-cdef extern from "prefetch.h":
-    void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
-
 
 cdef inline real lanes16(const real* x, const real* w, Py_ssize_t n) noexcept nogil:
     """The sum of x[j] * w[j] over 16 lanes."""

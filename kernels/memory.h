@@ -1,6 +1,6 @@
-/* Ask for memory ahead of its use. */
-#ifndef PYOPT_PREFETCH_H
-#define PYOPT_PREFETCH_H
+/* What engine and tiles tell the caches. */
+#ifndef PYOPT_MEMORY_H
+#define PYOPT_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
