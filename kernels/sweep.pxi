@@ -1,12 +1,9 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
-cdef enum:
-    MAX_SWEPT = 12                  # arrays of a tile that is no stage of a step
-
 cdef struct Sweep:
     tile_t run, leaf
-    char* data[MAX_SWEPT]
-    Py_ssize_t stride[MAX_SWEPT]    # bytes from one row to the next; 0: the whole array for every row
-    Py_ssize_t sizes[MAX_SIZES]
+    char* data[MAX_ARRAYS]
+    Py_ssize_t stride[MAX_ARRAYS]   # bytes from one row to the next; 0: the whole array for every row
+    Py_ssize_t sizes[4]
     int arrays
     scalars_t k
     double* terms                   # a row's term each, where there is room for them
@@ -14,15 +11,15 @@ cdef struct Sweep:
 
 cdef double part(const Sweep* c, Py_ssize_t start, Py_ssize_t n, bint folds) noexcept nogil:
     cdef scratch_t terms
-    cdef void* a[MAX_SWEPT + 1]
-    cdef Py_ssize_t sizes[MAX_SIZES]
+    cdef void* a[MAX_ARRAYS + 1]
+    cdef Py_ssize_t sizes[4]
     cdef double total = 0
     cdef int j
     cdef uint64_t mode = ieee_mode()
     for j in range(c.arrays):
         a[j] = c.data[j] + start * c.stride[j]
     a[c.arrays] = c.terms + start if c.terms is not NULL else terms.d
-    for j in range(MAX_SIZES):
+    for j in range(4):
         sizes[j] = c.sizes[j]
     sizes[0] = n
     c.run(a, &c.k, sizes)

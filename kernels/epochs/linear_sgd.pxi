@@ -155,20 +155,14 @@ cdef double descend(const real* x, const int64_t* order, real* w, real* b, const
 
 
 cdef void linear_sgd_squared(const real* x, const int64_t* order, real* w, real* b, const real* y, const real* weight,
-                             const real* rate, real* work, double* terms, real two_alpha, real l1, real threshold,
-                             real intercept, Py_ssize_t models, Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch,
-                             Py_ssize_t given) noexcept nogil:
-    cdef Py_ssize_t m
-    for m in range(models):
-        terms[m] = descend(x, order, w + m * features, b + m, y + m * given, weight, rate, work + m * features,
-                           two_alpha, l1, threshold, intercept, False, rows, features, batch)
+                             const real* rate, real* work, double* loss, real two_alpha, real l1, real threshold,
+                             real intercept, Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch) noexcept nogil:
+    loss[0] = descend(x, order, w, b, y, weight, rate, work, two_alpha, l1, threshold, intercept, False, rows, features,
+                      batch)
 
 
 cdef void linear_sgd_logistic(const real* x, const int64_t* order, real* w, real* b, const real* y, const real* weight,
-                              const real* rate, real* work, double* terms, real two_alpha, real l1, real threshold,
-                              real intercept, Py_ssize_t models, Py_ssize_t rows, Py_ssize_t features,
-                              Py_ssize_t batch, Py_ssize_t given) noexcept nogil:
-    cdef Py_ssize_t m
-    for m in range(models):
-        terms[m] = descend(x, order, w + m * features, b + m, y + m * given, weight, rate, work + m * features,
-                           two_alpha, l1, threshold, intercept, True, rows, features, batch)
+                              const real* rate, real* work, double* loss, real two_alpha, real l1, real threshold,
+                              real intercept, Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch) noexcept nogil:
+    loss[0] = descend(x, order, w, b, y, weight, rate, work, two_alpha, l1, threshold, intercept, True, rows, features,
+                      batch)

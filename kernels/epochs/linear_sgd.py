@@ -63,12 +63,13 @@ class Penalties(NamedTuple):
 
 def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
     """Take an epoch in place, and return the sum of the losses of all rows and models before their steps."""
-    (models, features), rows, size = w.shape, len(order), x.itemsize
-    work = np.empty_like(w)
-    arrays = (x, order, w, b, y, weight, rate, work)
-    strides = (0, 0, features * size, size, y.shape[1] * size, 0, 0, features * size)
-    sizes = (models, rows, features, batch, y.shape[1])
-    return engine.sweep(isa.tiles(), f"epochs.linear_sgd_{loss}", arrays, strides, sizes, tuple(penalties), True)
+    (models, features), size = w.shape, x.itemsize
+    sums = np.empty(models)
+    arrays = (x, order, w, b, y, weight, rate, np.empty_like(w), sums)
+    strides = (0, 0, features * size, size, y.shape[1] * size, 0, 0, features * size, 8)
+    sizes = (len(order), features, batch)
+    engine.each(isa.tiles(), f"epochs.linear_sgd_{loss}", arrays, strides, sizes, tuple(penalties), models)
+    return norms.tree_sum(sums)
 
 
 def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):

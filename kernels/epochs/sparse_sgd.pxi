@@ -91,23 +91,15 @@ cdef double descend_sparse(const real* data, const int32_t* indices, const int64
 
 cdef void sparse_sgd_squared(const real* data, const int32_t* indices, const int64_t* indptr, const int64_t* order,
                              real* w, real* b, const real* y, const real* weight, const real* rate, real* c,
-                             double* seen, double* terms, real two_alpha, real threshold, real intercept,
-                             Py_ssize_t models, Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch,
-                             Py_ssize_t given) noexcept nogil:
-    cdef Py_ssize_t m
-    for m in range(models):
-        terms[m] = descend_sparse(data, indices, indptr, order, w + m * features, b + m, y + m * given, weight, rate,
-                                  c + m * batch, seen + m * features, two_alpha, threshold, intercept, False, rows,
-                                  features, batch)
+                             double* seen, double* loss, real two_alpha, real threshold, real intercept,
+                             Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch) noexcept nogil:
+    loss[0] = descend_sparse(data, indices, indptr, order, w, b, y, weight, rate, c, seen, two_alpha, threshold,
+                             intercept, False, rows, features, batch)
 
 
 cdef void sparse_sgd_logistic(const real* data, const int32_t* indices, const int64_t* indptr, const int64_t* order,
                               real* w, real* b, const real* y, const real* weight, const real* rate, real* c,
-                              double* seen, double* terms, real two_alpha, real threshold, real intercept,
-                              Py_ssize_t models, Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch,
-                              Py_ssize_t given) noexcept nogil:
-    cdef Py_ssize_t m
-    for m in range(models):
-        terms[m] = descend_sparse(data, indices, indptr, order, w + m * features, b + m, y + m * given, weight, rate,
-                                  c + m * batch, seen + m * features, two_alpha, threshold, intercept, True, rows,
-                                  features, batch)
+                              double* seen, double* loss, real two_alpha, real threshold, real intercept,
+                              Py_ssize_t rows, Py_ssize_t features, Py_ssize_t batch) noexcept nogil:
+    loss[0] = descend_sparse(data, indices, indptr, order, w, b, y, weight, rate, c, seen, two_alpha, threshold,
+                             intercept, True, rows, features, batch)

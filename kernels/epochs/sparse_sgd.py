@@ -43,14 +43,14 @@ SMALLEST = 2.0**-20
 def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
     """Take an epoch in place, and return the sum of the losses of all rows and models before their steps."""
     data, indices, indptr = x
-    (models, features), rows, size = w.shape, len(order), data.itemsize
-    room = min(batch, rows)
-    c, seen = np.empty((models, room), data.dtype), np.empty((models, features))
-    arrays = (data, indices, indptr, order, w, b, y, weight, rate, c, seen)
-    strides = (0, 0, 0, 0, features * size, size, y.shape[1] * size, 0, 0, room * size, features * 8)
-    sizes = (models, rows, features, room, y.shape[1])
+    (models, features), size = w.shape, w.itemsize
+    room, sums = min(batch, len(order)), np.empty(models)
+    arrays = (*x, order, w, b, y, weight, rate, np.empty((models, room), w.dtype), np.empty((models, features)), sums)
+    strides = (0, 0, 0, 0, features * size, size, y.shape[1] * size, 0, 0, room * size, features * 8, 8)
     scalars = (penalties.two_alpha, penalties.threshold, penalties.intercept)
-    return engine.sweep(isa.tiles(), f"epochs.sparse_sgd_{loss}", arrays, strides, sizes, scalars, True)
+    sizes = (len(order), features, room)
+    engine.each(isa.tiles(), f"epochs.sparse_sgd_{loss}", arrays, strides, sizes, scalars, models)
+    return norms.tree_sum(sums)
 
 
 def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):

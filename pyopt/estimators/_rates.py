@@ -16,15 +16,16 @@ STEPS = {"adagrad": 0.1, "adadelta": 1.0, "lion": 3e-3, "rprop": 0.01}
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
-def linear_rates(rule: str, loss: str, momentum: float, X: Any, spread: float, weight: Array) -> tuple[float, float]:
+def linear_rates(rule: str, loss: str, momentum: float, batch: int, X: Any, spread: float,
+                 weight: Array) -> tuple[float, float]:  # fmt: skip
     """Return the learning rates of weights and intercept of a linear model.
 
-    For the rules of steepest descent, 1 / (curvature * (1 + mean |x|^2)); for all others 0.01 * spread / rms(x), so that
-    neither the units of the features nor those of the targets matter.
+    For the rules of steepest descent, 1 / (curvature * (1 + mean |x|^2)), less for small batches, whose gradients are
+    noisy; for all others 0.01 * spread / rms(x). So neither the units of the features nor those of the targets matter.
     """
     squares = row_squares(X, weight)
     if rule in DESCENT:
-        rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares))
+        rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares)) * batch / (batch + 9.0)
         return rate, rate
     step = STEPS.get(rule, 0.01) * spread
     rms = math.sqrt(squares / X.shape[1])

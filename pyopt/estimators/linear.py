@@ -64,7 +64,8 @@ class LinearModel(Trainer):
         if self.lr != "auto":
             return self.lr, self.lr
         momentum = (self.hypers or {}).get("momentum", 0.9 if self.rule == "momentum" else 0.0)
-        return linear_rates(self.rule, self.loss, momentum, X, self._spread(target, weight), weight)
+        batch, spread = self._batch(np.count_nonzero(weight)), self._spread(target, weight)
+        return linear_rates(self.rule, self.loss, momentum, batch, X, spread, weight)
 
     # ---- whole epochs in one call
 
@@ -135,7 +136,7 @@ class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  
     """Linear regression."""
 
     def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
-                 prox: Any = None, loss: str = "squared_error", batch_size: Any = "auto", max_iter: int = 200,
+                 prox: Any = None, loss: str = "squared_error", batch_size: Any = "auto", max_iter: int = 1000,
                  tol: float | None = 1e-4, fit_intercept: bool = True, early_stopping: bool = False,
                  validation_fraction: float = 0.1, n_iter_no_change: int = 10, warm_start: bool = False,
                  shuffle: bool = True, random_state: Any = None, verbose: Any = False) -> None:  # fmt: skip
@@ -162,7 +163,7 @@ class LinearClassifier(Classes, ClassifierMixin, LinearModel):  # type: ignore[m
 
     def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
                  prox: Any = None, loss: str = "log_loss", class_weight: Any = None, batch_size: Any = "auto",
-                 max_iter: int = 200, tol: float | None = 1e-4, fit_intercept: bool = True,
+                 max_iter: int = 1000, tol: float | None = 1e-4, fit_intercept: bool = True,
                  early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
                  warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
                  verbose: Any = False) -> None:  # fmt: skip
