@@ -18,6 +18,8 @@ BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest 
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
     ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
+    ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }

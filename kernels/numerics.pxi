@@ -4,7 +4,7 @@ from libc.math cimport fabs, fabsf
 from libc.math cimport sqrt as sqrt64
 from libc.math cimport sqrtf as sqrt32
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 ctypedef fused real:
     float

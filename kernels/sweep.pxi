@@ -3,8 +3,8 @@ cdef struct Sweep:
     tile_t run, leaf
     char* data[MAX_ARRAYS]
     Py_ssize_t stride[MAX_ARRAYS]   # bytes from one row to the next; 0: the whole array for every row
-    Py_ssize_t sizes[4]
-    int arrays
+    Py_ssize_t sizes[MAX_SIZES]
+    int arrays, first
     scalars_t k
     double* terms                   # a row's term each, where there is room for them
 
@@ -12,16 +12,18 @@ cdef struct Sweep:
 cdef double part(const Sweep* c, Py_ssize_t start, Py_ssize_t n, bint folds) noexcept nogil:
     cdef scratch_t terms
     cdef void* a[MAX_ARRAYS + 1]
-    cdef Py_ssize_t sizes[4]
+    cdef Py_ssize_t sizes[MAX_SIZES]
     cdef double total = 0
     cdef int j
     cdef uint64_t mode = ieee_mode()
     for j in range(c.arrays):
         a[j] = c.data[j] + start * c.stride[j]
     a[c.arrays] = c.terms + start if c.terms is not NULL else terms.d
-    for j in range(4):
+    for j in range(MAX_SIZES):
         sizes[j] = c.sizes[j]
     sizes[0] = n
+    if c.first:
+        sizes[c.first] = sizes[c.first] + start
     c.run(a, &c.k, sizes)
     if folds:
         a[0] = a[c.arrays]
@@ -43,20 +45,25 @@ cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
     return x[0]
 
 
-def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False):
+def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False,
+          Py_ssize_t block=0, int first=0):
     """Run tile ``name`` over ``sizes[0]`` rows of checked arrays of one dtype; return the sum of its terms if asked.
 
     ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array. The sum
-    has the bits of ``norms.tree_sum`` for any number of threads.
+    has the bits of ``norms.tree_sum`` for any number of threads. A call of the tile gets ``block`` rows at most (0: some
+    thousand elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it.
     """
     global active
     cdef Sweep c
-    cdef Py_ssize_t i, j, rows = sizes[0], block, blocks, leaves = (rows + LEAF - 1) // LEAF
+    cdef Py_ssize_t i, j, rows = sizes[0], blocks, leaves = (rows + LEAF - 1) // LEAF
     cdef double* partial
     cdef double result = 0
     cdef int threads
     cdef bint wide, f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
+    if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
+        raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     memset(&c, 0, sizeof(Sweep))
+    c.first = first
     c.run, c.leaf = tile_of(table, name, f64), tile_of(table, "norms.leaf", f64)
     c.arrays = len(arrays)
     for j in range(c.arrays):
@@ -65,10 +72,11 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     for j in range(len(sizes)):
         c.sizes[j] = sizes[j]
     fill(&c.k, scalars, f64)
-    wide = len(sizes) > 1                       # long rows: smaller blocks, so that few of them are still shared out
-    block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, <Py_ssize_t>sizes[1]))) if wide else LEAF
+    wide = len(sizes) > 1 or block > 0          # long rows: smaller blocks, so that few of them are still shared out
+    if block == 0:
+        block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, <Py_ssize_t>sizes[1]))) if wide else LEAF
     blocks = (rows + block - 1) // block
-    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))
+    partial = <double*>calloc((rows if wide and total else 0) + leaves + 1, sizeof(double))
     if partial is NULL:
         raise MemoryError
     if wide and total:

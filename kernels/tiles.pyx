@@ -6,6 +6,7 @@ include "numerics.pxi"
 include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
+include "normal.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and fill()
 
 TILES = fill()
