@@ -8,5 +8,6 @@ except ImportError as error:
     ) from error
 
 from .linear import LinearClassifier, LinearRegressor
+from .mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["LinearClassifier", "LinearRegressor"]
+__all__ = ["LinearClassifier", "LinearRegressor", "MLPClassifier", "MLPRegressor"]

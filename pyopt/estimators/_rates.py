@@ -17,7 +17,7 @@ CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for 
 
 
 def linear_rates(rule: str, loss: str, momentum: float, batch: int, X: Any, spread: float,
-                 weight: Array) -> tuple[float, float]:  # fmt: skip
+                 weight: Array) -> dict[str, float]:  # fmt: skip
     """Return the learning rates of weights and intercept of a linear model.
 
     For the rules of steepest descent, 1 / (curvature * (1 + mean |x|^2)), less for small batches, whose gradients are
@@ -26,15 +26,20 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: int, X: Any, spre
     squares = row_squares(X, weight)
     if rule in DESCENT:
         rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares)) * batch / (batch + 9.0)
-        return rate, rate
+        return {"weights": rate, "intercepts": rate}
     step = STEPS.get(rule, 0.01) * spread
     rms = math.sqrt(squares / X.shape[1])
-    return step / rms if rms > 0 else step, step
+    return {"weights": step / rms if rms > 0 else step, "intercepts": step}
 
 
-def network_rate(rule: str) -> float:
-    """Return the learning rate of a network: that of the rule, which is meant for networks."""
-    return {"sgd": 0.1, "momentum": 0.05, "adagrad": 0.02}.get(rule, float(RULES[rule].hyper("lr").default))
+def network_rates(rule: str, spread: float) -> dict[str, float]:
+    """Return the learning rates of a network: those of the rule, in the units of the targets."""
+    rate = {"sgd": 0.1, "momentum": 0.05, "adagrad": 0.02}.get(rule, float(RULES[rule].hyper("lr").default))
+    if rule in DESCENT:  # gradients have the unit of the targets at the last layer, its square elsewhere
+        inner, last = rate / spread**2, rate
+    else:
+        inner, last = rate, rate * spread
+    return {"weights": inner, "last": last, "intercepts": inner, "last_intercepts": last}
 
 
 def row_squares(X: Any, weight: Array) -> float:

@@ -8,11 +8,14 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
+from ..kernels.layers import softmax
 from ._losses import CLASSIFICATION, REGRESSION, Loss
+from ._rates import centre_and_spread
 
 REALS = (np.float64, np.float32)
 
@@ -39,6 +42,12 @@ class Numbers:
     def _targets(self, y: Array, weight: Array | None, dtype: Any) -> tuple[Array, Array | None]:
         self._loss = Loss(self.loss, self._columns or 1)
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype), weight
+
+    def _first_intercept(self, target: Array, weight: Array) -> Array:
+        return centre_and_spread(target, weight)[0]
+
+    def _spread(self, target: Array, weight: Array) -> float:
+        return centre_and_spread(target, weight)[1]
 
     def _score_rows(self, X: Any, y: Array, weight: Array, rows: Array) -> float:
         return float(r2_score(y[rows], self._shaped(self._outputs_of(X, rows)), sample_weight=weight[rows]))
@@ -82,6 +91,12 @@ class Classes:
             weight = by_class if weight is None else weight * by_class
         return self._loss.encode(np.searchsorted(self.classes_, y), dtype), weight
 
+    def _first_intercept(self, target: Array, weight: Array) -> Array:
+        return np.zeros(self._loss.outputs, weight.dtype)
+
+    def _spread(self, target: Array, weight: Array) -> float:
+        return 1.0
+
     def _strata(self, y: Array, rows: Array) -> Array:
         return y[rows]
 
@@ -99,3 +114,26 @@ class Classes:
     def predict(self, X: Any) -> Array:
         """Return the most likely class of each row."""
         return self._labels(self._outputs(X))
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss != "log_loss":
+        raise AttributeError(f"probabilities need loss='log_loss', not {estimator.loss!r}")
+    return True
+
+
+class Probabilities:
+    """The probabilities of classes, for losses that have them."""
+
+    _outputs: Any
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class, (rows, classes)."""
+        return softmax.forward(self._outputs(X))  # type: ignore[no-any-return]
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithms of the probabilities."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))

@@ -37,6 +37,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     lr: Any
     hypers: Any
     penalty: Any
+    prox: Any
     loss: str
     batch_size: Any
     max_iter: int
@@ -66,8 +67,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         """Return a model with its first weights."""
         raise NotImplementedError
 
-    def _rates(self, X: Any, target: Array, weight: Array) -> tuple[Any, Any]:
-        """Return the learning rates of the weights and of the intercepts."""
+    def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
+        """Return the learning rates by the role of the model's groups."""
         raise NotImplementedError
 
     def _publish(self) -> None:
@@ -99,7 +100,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
-        made_with = (self.rule, self.lr, self.hypers, self.penalty, getattr(self, "prox", None), self.loss)
+        made_with = (self.rule, self.lr, self.hypers, self.penalty, self.prox, self.loss)
         if not fresh and made_with == self._made_with and not isinstance(self._optimizer, dict):
             return
         if fresh:
@@ -110,20 +111,22 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         elif made_with != self._made_with:
             self._lr = self._rates(X, target, weight)
         before, self._made_with = None if fresh else self._optimizer, made_with
-        rate, intercept_rate = self._lr
-        weights: dict[str, Any] = {"lr": rate, "penalty": self.penalty}
-        others: dict[str, Any] = {"lr": intercept_rate}
         cls = OPTIMIZERS[self.rule]
-        if "weight_decay" in cls.rule.Values._fields:
-            others["weight_decay"] = 0.0
-        groups = [{"params": self._model.weights, **weights}]
-        if self._model.intercepts:
-            groups.append({"params": self._model.intercepts, **others})
-        self._optimizer = cls(groups, **(self.hypers or {}))
+        self._optimizer = cls(
+            [self._group(role, arrays) for role, arrays in self._model.groups.items() if arrays], **(self.hypers or {})
+        )
         if before is not None:
             saved = before if isinstance(before, dict) else before.state_dict()
             if saved["rule"] == self.rule:
                 self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": saved["state"]})
+
+    def _group(self, role: str, arrays: list[Array]) -> dict[str, Any]:
+        """Return a parameter group: nothing pulls at intercepts."""
+        group = {"params": arrays, "lr": self._lr[role]}
+        if "intercepts" not in role:
+            pulls = {"penalty": self.penalty, "prox": self.prox}
+            return {**group, **{name: pull for name, pull in pulls.items() if pull is not None}}
+        return {**group, "weight_decay": 0.0} if "weight_decay" in OPTIMIZERS[self.rule].rule.Values._fields else group
 
     def _epochs(self, X: Any, y: Array, target: Array, weight: Array, rows: Array, held: Array,
                 epochs: int) -> None:  # fmt: skip
@@ -137,7 +140,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 order = rows[self._rng.permutation(len(rows))] if self.shuffle and batch < len(rows) else rows
                 noted = {"loss": self._epoch(X, target, weight, order, batch) + self._pull()}
                 self.n_iter_ += 1
-                self.t_ += -(-len(rows) // batch)
+                self.t_ += len(self._cuts(len(rows), batch))
                 self._refuse_nonfinite(noted["loss"])
                 if len(held):
                     noted["validation_score"] = self._score_rows(X, y, weight, held)
@@ -146,11 +149,11 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 progress.advance(noted)
                 better, stopped_now = patience.see(noted.get("validation_score", -noted["loss"]))
                 if len(held) and better:
-                    best = [p.copy() for p in self._model.params]
+                    best = [p.copy() for p in self._model.state]
                 if stopped_now:
                     stopped = True
                     break
-        for p, kept in zip(self._model.params, best, strict=False):
+        for p, kept in zip(self._model.state, best, strict=False):
             p[...] = kept
         if not stopped and epochs > 1:
             warnings.warn(
@@ -160,19 +163,25 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _epoch(self, X: Any, target: Array, weight: Array, order: Array, batch: int) -> float:
         """Take an epoch step by step; return the mean loss of the rows, each before its step."""
-        x, total = self._model.input(X), 0.0
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            z, tape = self._model.forward(x, rows if len(rows) < X.shape[0] else None)
+        x, total, cuts = self._model.input(X), 0.0, self._cuts(len(order), batch)
+        for i, (start, stop) in enumerate(zip(cuts, [*cuts[1:], len(order)], strict=True)):
+            rows = order[start:stop]
+            z, tape = self._model.forward(x, rows if len(rows) < X.shape[0] else None, self.t_ + i)
             value, dz = self._loss(z, target[rows], weight[rows])
             self._optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale)
             total += value * len(rows)
         return total / len(order)
 
+    def _cuts(self, rows: int, batch: int) -> list[int]:
+        """Return where the batches of an epoch start; a last one that is too small goes with the one before it."""
+        cuts = list(range(0, rows, batch))
+        return cuts[:-1] if len(cuts) > 1 and rows - cuts[-1] < self._model.least else cuts
+
     def _pull(self) -> float:
         """Return the value of the penalties, prox among them, that the weights pay."""
-        terms = [*_as_list(self.penalty), *_as_list(getattr(self, "prox", None))]
-        return float(sum(term.value(self._model.weights) for term in terms if hasattr(term, "value")))
+        pulls = [*_as_list(self.penalty), *_as_list(self.prox)]
+        weights = [w for role, arrays in self._model.groups.items() if "intercepts" not in role for w in arrays]
+        return float(sum(pull.value(weights) for pull in pulls if hasattr(pull, "value")))
 
     def _refuse_nonfinite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -199,7 +208,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _outputs_of(self, X: Any, rows: Array) -> Array:
         """Return the model's outputs for some rows, while it is trained."""
-        return self._model.forward(self._model.input(X), rows)[0]  # type: ignore[no-any-return]
+        return self._model.infer(self._model.input(X), rows)  # type: ignore[no-any-return]
 
     # ---- checks and copies
 

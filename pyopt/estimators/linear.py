@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._arrays import Array
 from ..kernels.epochs import linear_sgd, sparse_sgd
-from ..kernels.layers import linear, softmax, sparse_linear
+from ..kernels.layers import linear, sparse_linear
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
 from ._models import Linear
-from ._rates import centre_and_spread, linear_rates
-from ._targets import REALS, Classes, Numbers
+from ._rates import linear_rates
+from ._targets import REALS, Classes, Numbers, Probabilities
 from ._trainer import Trainer, _as_list, keep
 
 
@@ -25,7 +24,6 @@ class LinearModel(Trainer):
     """What regression and classification share: the model, its fast epochs, and its attributes."""
 
     fit_intercept: bool
-    prox: Any
     _sparse = True
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -54,15 +52,9 @@ class LinearModel(Trainer):
         start = self._first_intercept(target, weight) if self.fit_intercept else None
         return Linear(X.shape[1], outputs, X.dtype, start)
 
-    def _first_intercept(self, target: Array, weight: Array) -> Array:
-        return np.zeros(self._loss.outputs, weight.dtype)
-
-    def _spread(self, target: Array, weight: Array) -> float:
-        return 1.0
-
-    def _rates(self, X: Any, target: Array, weight: Array) -> tuple[Any, Any]:
+    def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
         if self.lr != "auto":
-            return self.lr, self.lr
+            return {"weights": self.lr, "intercepts": self.lr}
         momentum = (self.hypers or {}).get("momentum", 0.9 if self.rule == "momentum" else 0.0)
         batch, spread = self._batch(np.count_nonzero(weight)), self._spread(target, weight)
         return linear_rates(self.rule, self.loss, momentum, batch, X, spread, weight)
@@ -103,7 +95,7 @@ class LinearModel(Trainer):
             return super()._epoch(X, target, weight, order, batch)
         module = sparse_sgd if sparse else linear_sgd
         steps = -(-len(order) // batch)
-        lr = self._lr[0]
+        lr = self._lr["weights"]
         rate = np.array([lr(self.t_ + i) for i in range(steps)], X.dtype) if callable(lr) else np.full(steps, lr, X.dtype)
         w = np.ascontiguousarray(self._model.w.T)
         total = module.epoch(
@@ -112,7 +104,7 @@ class LinearModel(Trainer):
         )  # fmt: skip
         if not np.may_share_memory(w, self._model.w):
             self._model.w[...] = w.T
-        return total / len(order) / (len(w) if self.loss == "squared_error" else 1)
+        return total / len(order)
 
     # ---- results
 
@@ -146,19 +138,13 @@ class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  
         """Train for one epoch on these rows, from where training stands."""
         return self._fit(X, y, sample_weight, 1, not hasattr(self, "coef_"))
 
-    def _first_intercept(self, target: Array, weight: Array) -> Array:
-        return centre_and_spread(target, weight)[0]
-
-    def _spread(self, target: Array, weight: Array) -> float:
-        return centre_and_spread(target, weight)[1]
-
     def _publish(self) -> None:
         w, b = self._model.w, self._model.b
         self.coef_ = w[:, 0] if self._columns is None else w.T
         self.intercept_ = b if self._columns is not None else b[0]
 
 
-class LinearClassifier(Classes, ClassifierMixin, LinearModel):  # type: ignore[misc]
+class LinearClassifier(Classes, Probabilities, ClassifierMixin, LinearModel):  # type: ignore[misc]
     """Linear classification."""
 
     def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
@@ -175,19 +161,3 @@ class LinearClassifier(Classes, ClassifierMixin, LinearModel):  # type: ignore[m
 
     def _publish(self) -> None:
         self.coef_, self.intercept_ = self._model.w.T, self._model.b
-
-    def _has_probabilities(self) -> bool:
-        if self.loss != "log_loss":
-            raise AttributeError(f"predict_proba needs loss='log_loss', not {self.loss!r}")
-        return True
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class, (rows, classes)."""
-        return softmax.forward(self._outputs(X))
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithms of the probabilities."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
