@@ -6,15 +6,17 @@
 rules/         optimizer updates: sgd, adam, lion, ...
 penalties/     gradients and values of penalties: l1, l2, elastic_net
 losses/        value and gradient in one pass: squared_error, softmax_cross_entropy
-layers/        linear
+layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
 step           the stages around a rule, in order
 norms          reductions over one tree, the same bits everywhere
+normal         the normal distribution
 numerics       sign, flush, exp, ...: spelled the same in all three forms
 spec           Rule, State, Hyper, Penalty: what a stem declares
 checks         what is wrong with an array, in words
 engine         arrays, walk, plan, sweep, threads: compiled once, knows no instruction set
 tiles, isa     the tile functions, compiled once per instruction set; which of them run
 threads        how many threads a step may take
+memory.h       what engine and tiles tell the caches
 platform.h     what the engine needs from compiler, CPU and operating system
 =============  ====================================================================================
 """

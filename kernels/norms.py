@@ -3,8 +3,8 @@
 A leaf is 4096 terms in float64: term i goes to lane i mod 32, lanes fold by halves. Leaves fold in pairs, in order; an
 odd one is carried up.
 
-Sums over a batch have leaves of 64 samples instead: term j of each sample goes to lane j mod 32, one sample after another.
-Where a sample has one term, these are plain sums of 64 numbers, which need not lie side by side.
+Sums over a batch have leaves of 64 samples instead: term j of each sample goes to lane j mod 32, one sample after
+another. Where a sample has one term, these are plain sums of 64 numbers, which need not lie side by side.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def leaves(terms: np.ndarray[Any, Any]) -> list[float]:
     return [float(_leaf(terms[i : i + LEAF])) for i in range(0, len(terms), LEAF)]
 
 
-def batch_sum(terms: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def batch_sum(terms: np.ndarray[Any, Any]) -> Any:
     """Return the sums over samples and pixels of float64 terms (samples, channels, pixels), one for each channel."""
     sums: list[Any] = []
     for i in range(0, len(terms), SAMPLES):
@@ -46,7 +46,7 @@ def batch_sum(terms: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return fold(sums) if sums else np.zeros(terms.shape[1])
 
 
-def row_sum(terms: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def row_sum(terms: np.ndarray[Any, Any]) -> Any:
     """Return the sum of each row of float64 terms (rows, n): term j goes to lane j mod 32, lanes fold by halves."""
     lanes = np.zeros((len(terms), 32))
     for j in range(0, terms.shape[1], 32):

@@ -6,11 +6,11 @@
 
     dx_i &= scale * dy_i if bits_i >= threshold else 0
 
-with 16 random bits for every element, threshold = p * 2^16 rounded to an integer, and scale = 2^16 / (2^16 - threshold).
+with 16 random bits for every element, threshold = p * 2^16 rounded to an integer, scale = 2^16 / (2^16 - threshold).
 
 The bits are those of Philox (``philox.py``) at the number of the element in C order: the key is the seed, the counter
-holds step, layer and the stream of dropout. So backward is the same function of dy, no mask is kept, and neither threads
-nor the cut into blocks change a bit.
+holds step, layer and the stream of dropout. So backward is the same function of dy, no mask is kept, and neither
+threads nor the cut into blocks change a bit.
 
 Ranges: x float32 or float64, C-contiguous; p in [0, 1); seed in [0, 2^64), step in [0, 2^32), layer in [0, 2^24).
 TypeError or ValueError else.

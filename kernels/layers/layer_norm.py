@@ -8,8 +8,8 @@
 
     dx &= inv_std * (g - mean(g) - (x - mean) * inv_std * mean(g * (x - mean) * inv_std)),    g = dy * weight
 
-with mean and var over the numbers of a row. x is (rows, columns). The sums over a row are float64 in 32 lanes, of x less
-its first number, those over rows go over the tree of a batch (``norms.py``); mean and inv_std are kept in float64.
+with mean and var over the numbers of a row. x is (rows, columns). The sums over a row are float64 in 32 lanes, of x
+less its first number; those over rows go over the tree of a batch (``norms.py``). mean and inv_std stay in float64.
 
 Ranges: arrays of one dtype, float32 or float64, C-contiguous, columns >= 1; eps > 0. TypeError or ValueError else.
 Deviations: none.
