@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
-    ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
     ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
+    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
 }
@@ -70,7 +70,7 @@ def main():
     stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
     family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
-    engine = {"arrays", "plan", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
+    engine = {"arrays", "each", "plan", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
     with tempfile.TemporaryDirectory() as folder:
         notes = build(folder)

@@ -39,7 +39,7 @@ int stream(float *const *arrays, const ptrdiff_t *sizes, ptrdiff_t count, int re
     ptrdiff_t total = 0;
     for (ptrdiff_t k = 0; k < count; k++)
         total += sizes[k];
-    if (reads * 10 + writes != 43 && reads * 10 + writes != 32 && reads * 10 + writes != 21)
+    if (reads * 10 + writes != 43 && reads * 10 + writes != 32 && reads * 10 + writes != 31 && reads * 10 + writes != 21)
         return -1;
 #pragma omp parallel num_threads(threads)
     {
@@ -52,6 +52,8 @@ int stream(float *const *arrays, const ptrdiff_t *sizes, ptrdiff_t count, int re
             float *const *a = arrays + k * reads;
             if (reads == 4)
                 piece(a, 4, 3, start, stop, ahead, one, zero);
+            else if (reads == 3 && writes == 1)
+                piece(a, 3, 1, start, stop, ahead, one, zero);
             else if (reads == 3)
                 piece(a, 3, 2, start, stop, ahead, one, zero);
             else

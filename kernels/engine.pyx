@@ -4,7 +4,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 from cpython.ref cimport PyObject
 cimport numpy as cnp
 

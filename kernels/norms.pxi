@@ -8,17 +8,23 @@ cdef inline double fold_lanes(double* lane) noexcept nogil:
     return lane[0]
 
 
-cdef void leaf(const double* terms, double* sum, Py_ssize_t n) noexcept nogil:
-    cdef double[32] lane
+cdef void lanes(const double* terms, double* lane, Py_ssize_t n) noexcept nogil:
+    """Add terms to their lanes: those before were a multiple of 32."""
     cdef Py_ssize_t i = 0, j
-    for j in range(32):
-        lane[j] = 0
     while i + 32 <= n:
         for j in range(32):
             lane[j] = lane[j] + terms[i + j]
         i += 32
     for j in range(n - i):
         lane[j] = lane[j] + terms[i + j]
+
+
+cdef void leaf(const double* terms, double* sum, Py_ssize_t n) noexcept nogil:
+    cdef double[32] lane
+    cdef Py_ssize_t j
+    for j in range(32):
+        lane[j] = 0
+    lanes(terms, lane, n)
     sum[0] = fold_lanes(lane)
 
 

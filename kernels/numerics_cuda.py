@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .numerics import _EXP, _LN2
+from . import numerics
 
 
 def sqrt(x):
@@ -21,22 +21,36 @@ def flush(x):
     return type(x)(0) if abs(x) < np.finfo(type(x)).tiny else x
 
 
+def magnitude(x):
+    return abs(x)
+
+
+def relu(x):
+    return type(x)(0) if x < 0 else x
+
+
+def gate(x, y):
+    return type(y)(0) if x <= 0 else y
+
+
+def double(x):
+    return np.float64(x)
+
+
 def exp(x):
-    real, size = type(x), x.dtype.itemsize
-    bits, shift, bias, magic, lowest = {
-        4: (np.uint32, 23, 0x3F800000, 12582912.0, -87.0),
-        8: (np.uint64, 52, 0x3FF0000000000000, 6755399441055744.0, -708.0),
-    }[size]
-    if x < real(lowest):
-        return real(0)
-    k = x * real(1.4426950408889634) + real(magic)
-    scale = ((k.view(bits) << bits(shift)) + bits(bias)).view(real)
-    k = k - real(magic)
-    r = (x - k * real(_LN2[size][0])) - k * real(_LN2[size][1])
-    y = real(_EXP[size][0])
-    for c in _EXP[size][1:]:
-        y = y * r + real(c)
-    return (((y * r) * r + r) + real(1)) * scale
+    return numerics.exp(np.array([x]))[0]
+
+
+def exp_any(x):
+    return numerics.exp_any(np.array([x]))[0]
+
+
+def log(x):
+    return numerics.log(np.array([x]))[0]
+
+
+def log1p(x):
+    return numerics.log1p(np.array([x]))[0]
 
 
 def power(x, n):

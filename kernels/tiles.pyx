@@ -7,6 +7,7 @@ include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
 include "normal.pxi"
+include "loss.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and fill()
 
 TILES = fill()
