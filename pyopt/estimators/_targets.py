@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
 from ..kernels.layers import softmax
+from ..kernels.numerics import exp_any
 from ._losses import CLASSIFICATION, REGRESSION, Loss
 from ._rates import centre_and_spread
 
@@ -24,6 +26,7 @@ class Numbers:
     """Regression: targets of one or more columns, as the features' dtype."""
 
     loss: str
+    loss_options: Any
     _sparse: bool
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
@@ -40,19 +43,26 @@ class Numbers:
         return X, y
 
     def _targets(self, y: Array, weight: Array | None, dtype: Any) -> tuple[Array, Array | None]:
-        self._loss = Loss(self.loss, self._columns or 1)
+        self._loss = Loss(self.loss, self._columns or 1, self.loss_options)
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype), weight
 
     def _first_intercept(self, target: Array, weight: Array) -> Array:
-        return centre_and_spread(target, weight)[0]
+        centre = centre_and_spread(target, weight)[0]
+        if self.loss != "poisson":
+            return centre
+        if (target < 0).any():
+            raise ValueError(f"y has {target.min()} among its numbers: loss='poisson' is for counts, which are >= 0")
+        return np.array([math.log(x) if x > 0 else 0.0 for x in centre.tolist()])
 
     def _spread(self, target: Array, weight: Array) -> float:
-        return centre_and_spread(target, weight)[1]
+        return 1.0 if self.loss == "poisson" else centre_and_spread(target, weight)[1]
 
     def _score_rows(self, X: Any, y: Array, weight: Array, rows: Array) -> float:
         return float(r2_score(y[rows], self._shaped(self._outputs_of(X, rows)), sample_weight=weight[rows]))
 
     def _shaped(self, z: Array) -> Array:
+        if self.loss == "poisson":
+            z = exp_any(z)  # the outputs are logarithms of rates
         return z[:, 0] if self._columns is None else z
 
     def predict(self, X: Any) -> Array:
@@ -64,6 +74,7 @@ class Classes:
     """Classification: labels of any kind; ``class_weight`` multiplies the weights of the samples."""
 
     loss: str
+    loss_options: Any
     class_weight: Any
     classes_: Array
     _sparse: bool
@@ -85,7 +96,7 @@ class Classes:
         return X, y
 
     def _targets(self, y: Array, weight: Array | None, dtype: Any) -> tuple[Array, Array | None]:
-        self._loss = Loss(self.loss, 1 if len(self.classes_) == 2 else len(self.classes_))
+        self._loss = Loss(self.loss, 1 if len(self.classes_) == 2 else len(self.classes_), self.loss_options)
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, y).astype(dtype)
             weight = by_class if weight is None else weight * by_class

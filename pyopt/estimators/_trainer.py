@@ -39,6 +39,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     penalty: Any
     prox: Any
     loss: str
+    loss_options: Any
     batch_size: Any
     max_iter: int
     tol: float | None
@@ -100,7 +101,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
-        made_with = (self.rule, self.lr, self.hypers, self.penalty, self.prox, self.loss)
+        made_with = (self.rule, self.lr, self.hypers, self.penalty, self.prox, self.loss, self.loss_options)
         if not fresh and made_with == self._made_with and not isinstance(self._optimizer, dict):
             return
         if fresh:
@@ -168,8 +169,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             rows = order[start:stop]
             z, tape = self._model.forward(x, rows if len(rows) < X.shape[0] else None, self.t_ + i)
             value, dz = self._loss(z, target[rows], weight[rows])
-            self._optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale)
-            total += value * len(rows)
+            self._optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale * len(rows))
+            total += value
         return total / len(order)
 
     def _cuts(self, rows: int, batch: int) -> list[int]:
@@ -220,6 +221,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
         if self.hypers is not None and not isinstance(self.hypers, dict):
             raise TypeError(f"hypers={self.hypers!r}: must be a dict of hyper-parameters of the rule, or None")
+        if self.loss_options is not None and not isinstance(self.loss_options, dict):
+            raise TypeError(f"loss_options={self.loss_options!r}: must be a dict of options of the loss, or None")
         if taken := {"lr", "penalty", "prox"} & set(self.hypers or {}):
             raise ValueError(f"{sorted(taken)} in hypers: these are parameters of {type(self).__name__}")
         _check_number(self, "max_iter", Integral, 1)

@@ -85,6 +85,7 @@ class LinearModel(Trainer):
         return (
             self.rule == "sgd"
             and set(self.hypers or {}) <= {"weight_decay"}
+            and not self.loss_options
             and (squared or (self.loss == "log_loss" and self._loss.outputs == 1))
             and self._penalties(sparse) is not None
         )
@@ -96,7 +97,9 @@ class LinearModel(Trainer):
         module = sparse_sgd if sparse else linear_sgd
         steps = -(-len(order) // batch)
         lr = self._lr["weights"]
-        rate = np.array([lr(self.t_ + i) for i in range(steps)], X.dtype) if callable(lr) else np.full(steps, lr, X.dtype)
+        rate = (
+            np.array([lr(self.t_ + i) for i in range(steps)], X.dtype) if callable(lr) else np.full(steps, lr, X.dtype)
+        )
         w = np.ascontiguousarray(self._model.w.T)
         total = module.epoch(
             "squared" if self.loss == "squared_error" else "logistic", self._model.input(X), order, w, self._model.b,
@@ -128,7 +131,7 @@ class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  
     """Linear regression."""
 
     def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
-                 prox: Any = None, loss: str = "squared_error", batch_size: Any = "auto", max_iter: int = 1000,
+                 prox: Any = None, loss: str = "squared_error", loss_options: Any = None, batch_size: Any = "auto", max_iter: int = 1000,
                  tol: float | None = 1e-4, fit_intercept: bool = True, early_stopping: bool = False,
                  validation_fraction: float = 0.1, n_iter_no_change: int = 10, warm_start: bool = False,
                  shuffle: bool = True, random_state: Any = None, verbose: Any = False) -> None:  # fmt: skip
@@ -148,7 +151,7 @@ class LinearClassifier(Classes, Probabilities, ClassifierMixin, LinearModel):  #
     """Linear classification."""
 
     def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
-                 prox: Any = None, loss: str = "log_loss", class_weight: Any = None, batch_size: Any = "auto",
+                 prox: Any = None, loss: str = "log_loss", loss_options: Any = None, class_weight: Any = None, batch_size: Any = "auto",
                  max_iter: int = 1000, tol: float | None = 1e-4, fit_intercept: bool = True,
                  early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
                  warm_start: bool = False, shuffle: bool = True, random_state: Any = None,

@@ -57,7 +57,9 @@ class Perceptron(Trainer):
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r}: must be in [0, 1)")
         if self.augment is not None and not callable(self.augment):
-            raise TypeError(f"augment={self.augment!r}: must be a function of a batch and the number of the step, or None")
+            raise TypeError(
+                f"augment={self.augment!r}: must be a function of a batch and the number of the step, or None"
+            )
 
     def _sizes(self) -> tuple[Any, ...]:
         given = self.hidden_layer_sizes
@@ -94,7 +96,7 @@ class MLPRegressor(Numbers, MultiOutputMixin, RegressorMixin, Perceptron):  # ty
 
     def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, rule: str = "adam",
                  lr: Any = "auto", hypers: Any = None, penalty: Any = None, prox: Any = None,
-                 loss: str = "squared_error", batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
+                 loss: str = "squared_error", loss_options: Any = None, batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
                  batch_size: Any = "auto", max_iter: int = 200, tol: float | None = 1e-4,
                  early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
                  warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
@@ -111,7 +113,7 @@ class MLPClassifier(Classes, Probabilities, ClassifierMixin, Perceptron):  # typ
 
     def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, rule: str = "adam",
                  lr: Any = "auto", hypers: Any = None, penalty: Any = None, prox: Any = None, loss: str = "log_loss",
-                 class_weight: Any = None, batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
+                 loss_options: Any = None, class_weight: Any = None, batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
                  batch_size: Any = "auto", max_iter: int = 200, tol: float | None = 1e-4,
                  early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
                  warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
