@@ -57,8 +57,9 @@ def forward(x, w, b, out=None):
             raise ValueError(f"out has shape {out.shape}: must be {(rows, outputs)} and writable")
         if any(np.may_share_memory(out, a) for a in (x, w, b)):
             raise ValueError("out shares memory with x, w or b")
-    strides = (inputs * size, 0, 0, outputs * size)
-    engine.sweep(isa.tiles(), "layers.linear_forward", (x, w, b, z), strides, (rows, inputs, outputs))
+    strides, block, work = (inputs * size, 0, 0, outputs * size), *_cut(rows, inputs * outputs)
+    sizes = (rows, inputs, outputs)
+    engine.sweep(isa.tiles(), "layers.linear_forward", (x, w, b, z), strides, sizes, block=block, work=work)
     return z
 
 
@@ -74,8 +75,18 @@ def _gradient(x, dz):
     (rows, inputs), outputs, size = x.shape, dz.shape[1], x.itemsize
     dw = np.empty((inputs, outputs), x.dtype)
     strides, sizes = (size, 0, outputs * size), (inputs, inputs, rows, outputs)
-    engine.sweep(isa.tiles(), "layers.linear_backward", (x, dz, dw), strides, sizes)
+    block, work = _cut(inputs, rows * outputs)
+    engine.sweep(isa.tiles(), "layers.linear_backward", (x, dz, dw), strides, sizes, block=block, work=work)
     return dw
+
+
+def _cut(rows, products):
+    """Return the rows of a block, four at a time, and the elements that they are worth, at 16 products an element.
+
+    There are an even number of blocks of 2^18 products or more, where there are so many at all.
+    """
+    parts = max(1, rows * products >> 19) * 2
+    return max(4, -(-rows // (4 * parts)) * 4), rows * products // 16
 
 
 def _check(x, **others):
