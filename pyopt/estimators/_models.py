@@ -6,6 +6,7 @@ arrays that training changes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ class Linear:
         """Return z of some rows, or of all, and what ``backward`` needs."""
         if isinstance(x, tuple):
             seen: Any = x, np.arange(len(x[2]) - 1) if rows is None else rows
-            return sparse_linear.forward(*seen, self.w, self.b), seen
+            return sparse_linear.forward(x, seen[1], self.w, self.b), seen
         seen = x if rows is None else x[rows]
         return linear.forward(seen, self.w, self.b), seen
 
@@ -51,7 +52,11 @@ class Linear:
 
     def backward(self, seen: Any, dz: Array) -> list[Array]:
         """Return the gradients from that of z."""
-        grads = sparse_linear.backward(*seen, dz, len(self.w)) if isinstance(seen, tuple) else linear.backward(seen, dz)
+        grads = (
+            sparse_linear.backward(seen[0], seen[1], dz, len(self.w))
+            if isinstance(seen, tuple)
+            else linear.backward(seen, dz)
+        )
         return list(grads[: len(self.state)])
 
 
@@ -63,7 +68,7 @@ class Hidden:
         self.none = np.zeros_like(self.b)
         self.activation = activation
         self.scale = np.ones_like(self.b) if norm else None
-        self.running = (np.zeros_like(self.b), np.ones_like(self.b)) if norm else ()
+        self.running = [np.zeros_like(self.b), np.ones_like(self.b)] if norm else []
 
     @property
     def intercepts(self) -> list[Array]:
@@ -120,7 +125,7 @@ class Network:
     def __init__(self, sizes: Sequence[int], dtype: Any, activation: str, norm: bool, drop: float,
                  augment: Callable[..., Array] | None, start: Array, spread: float,
                  rng: np.random.Generator) -> None:  # fmt: skip
-        first = [_glorot(rng, *pair).astype(dtype) for pair in zip(sizes[:-1], sizes[1:], strict=True)]
+        first = [_glorot(rng, *pair).astype(dtype) for pair in itertools.pairwise(sizes)]
         self.hidden = [Hidden(w, activation, norm) for w in first[:-1]]
         self.w, self.b = first[-1] * first[-1].dtype.type(spread), np.ascontiguousarray(start, dtype)
         self.drop, self.augment, self.least = drop, augment, 2 if norm and self.hidden else 1
@@ -172,7 +177,7 @@ class Network:
 
     def _dropped(self, a: Any, t: int, layer: int) -> Array:
         if self.drop == 0:
-            return a  # type: ignore[no-any-return]
+            return a
         y = np.empty_like(a)
         dropout.compute(a, y, self.drop, self.seed, t, layer)
         return y
@@ -180,7 +185,7 @@ class Network:
 
 def _back(dz: Array, w: Array) -> Array:
     """Return the gradient of x from that of z = x w."""
-    return linear.forward(dz, np.ascontiguousarray(w.T), np.zeros(len(w), w.dtype))  # type: ignore[no-any-return]
+    return linear.forward(dz, np.ascontiguousarray(w.T), np.zeros(len(w), w.dtype))
 
 
 def _glorot(rng: np.random.Generator, inputs: int, outputs: int) -> Array:

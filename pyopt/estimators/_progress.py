@@ -10,10 +10,11 @@ class Progress:
     """A context in which ``advance`` counts epochs; it shows nothing unless asked to."""
 
     def __init__(self, verbose: Any, name: str, epochs: int) -> None:
-        self.name, self.epochs, self.done, self.bar = name, epochs, 0, None
+        self.name, self.epochs, self.done = name, epochs, 0
+        self.bar: Any = None
         self.shown = bool(verbose)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Any:
         if self.shown:
             try:
                 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

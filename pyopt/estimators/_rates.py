@@ -16,7 +16,7 @@ STEPS = {"adagrad": 0.1, "adadelta": 1.0, "lion": 3e-3, "rprop": 0.01}
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
-def linear_rates(rule: str, loss: str, momentum: float, batch: int, X: Any, spread: float,
+def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, spread: float,
                  weight: Array) -> dict[str, float]:  # fmt: skip
     """Return the learning rates of weights and intercept of a linear model.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,20 @@ from ._rates import centre_and_spread
 REALS = (np.float64, np.float32)
 
 
-class Numbers:
+class Targets:
+    """What regression and classification have from the estimator."""
+
+    _sparse: bool
+    _outputs: Callable[[Any], Array]
+    _outputs_of: Callable[[Any, Array], Array]
+
+
+class Numbers(Targets):
     """Regression: targets of one or more columns, as the features' dtype."""
 
+    losses = REGRESSION
     loss: str
     loss_options: Any
-    _sparse: bool
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
         if self.loss not in REGRESSION:
@@ -70,14 +79,14 @@ class Numbers:
         return self._shaped(self._outputs(X))
 
 
-class Classes:
+class Classes(Targets):
     """Classification: labels of any kind; ``class_weight`` multiplies the weights of the samples."""
 
+    losses = CLASSIFICATION
     loss: str
     loss_options: Any
     class_weight: Any
     classes_: Array
-    _sparse: bool
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
         if self.loss not in CLASSIFICATION:
@@ -133,15 +142,13 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
-class Probabilities:
+class Probabilities(Targets):
     """The probabilities of classes, for losses that have them."""
-
-    _outputs: Any
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (rows, classes)."""
-        return softmax.forward(self._outputs(X))  # type: ignore[no-any-return]
+        return softmax.forward(self._outputs(X))
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:

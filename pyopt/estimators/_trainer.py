@@ -23,6 +23,9 @@ from ._progress import Progress
 OPTIMIZERS = {cls.rule.name: cls for cls in Optimizer.__subclasses__()}
 
 
+MAKING = ("rule", "lr", "schedule", "hypers", "penalty", "prox", "loss", "loss_options")
+
+
 def keep(estimator: Any, given: dict[str, Any]) -> None:
     """Store the arguments of a constructor as they are, as scikit-learn asks."""
     for name, value in given.items():
@@ -35,6 +38,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     rule: str
     lr: Any
+    schedule: Any
     hypers: Any
     penalty: Any
     prox: Any
@@ -53,6 +57,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     _model: Any
     _loss: Loss
     _optimizer: Any
+    _made_with: tuple[Any, ...]
+    _base: dict[str, Any]
 
     # ---- what subclasses and mixins fill in
 
@@ -101,17 +107,20 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
-        made_with = (self.rule, self.lr, self.hypers, self.penalty, self.prox, self.loss, self.loss_options)
+        made_with = tuple(getattr(self, name) for name in MAKING)
         if not fresh and made_with == self._made_with and not isinstance(self._optimizer, dict):
             return
         if fresh:
             inside = np.zeros_like(weight)
             inside[rows] = weight[rows]
             self._model = self._make_model(X, target, inside)
-            self._lr = self._rates(X, target, inside)
-        elif made_with != self._made_with:
-            self._lr = self._rates(X, target, weight)
+        if fresh or made_with != self._made_with:
+            self._base = self._rates(X, target, inside if fresh else weight)
+            self._planned = self.max_iter * len(self._cuts(len(rows), self._batch(len(rows))))
         before, self._made_with = None if fresh else self._optimizer, made_with
+        self._lr = self._base
+        if self.schedule is not None:
+            self._lr = {role: self.schedule(rate, self._planned) for role, rate in self._base.items()}
         cls = OPTIMIZERS[self.rule]
         self._optimizer = cls(
             [self._group(role, arrays) for role, arrays in self._model.groups.items() if arrays], **(self.hypers or {})
@@ -209,39 +218,48 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _outputs_of(self, X: Any, rows: Array) -> Array:
         """Return the model's outputs for some rows, while it is trained."""
-        return self._model.infer(self._model.input(X), rows)  # type: ignore[no-any-return]
+        return self._model.infer(self._model.input(X), rows)
 
     # ---- checks and copies
 
     def _check(self) -> None:
         """Raise where a parameter has no meaning, before anything is touched."""
-        if self.rule not in OPTIMIZERS:
-            raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
-        if self.lr != "auto" and not callable(self.lr):
-            OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
-        if self.hypers is not None and not isinstance(self.hypers, dict):
-            raise TypeError(f"hypers={self.hypers!r}: must be a dict of hyper-parameters of the rule, or None")
-        if self.loss_options is not None and not isinstance(self.loss_options, dict):
-            raise TypeError(f"loss_options={self.loss_options!r}: must be a dict of options of the loss, or None")
-        if taken := {"lr", "penalty", "prox"} & set(self.hypers or {}):
-            raise ValueError(f"{sorted(taken)} in hypers: these are parameters of {type(self).__name__}")
+        self._check_rule()
         _check_number(self, "max_iter", Integral, 1)
         _check_number(self, "n_iter_no_change", Integral, 1)
         if self.tol is not None:
             _check_number(self, "tol", Real, 0)
-        if self.batch_size not in ("auto", "full") or not isinstance(self.batch_size, str):
-            _check_number(self, "batch_size", Integral, 1, ' or "auto" or "full"')
+        if not isinstance(self.batch_size, str) or self.batch_size not in ("auto", "full"):
+            _check_number(self, "batch_size", Integral, 1, ', or "auto" or "full"')
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction!r}: must be in (0, 1)")
         for name in ("early_stopping", "warm_start", "shuffle"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: must be True or False")
 
+    def _check_rule(self) -> None:
+        """Raise where there is no such rule, or where it does not go with the rest."""
+        if self.rule not in OPTIMIZERS:
+            raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
+        if self.lr != "auto" and not callable(self.lr):
+            OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
+        if self.schedule is not None and not callable(self.schedule):
+            raise TypeError(f"schedule={self.schedule!r}: must be a function of learning rate and steps, or None")
+        if self.schedule is not None and callable(self.lr):
+            raise ValueError(f"lr={self.lr!r} with schedule={self.schedule!r}: only one of them can be a function")
+        for name in ("hypers", "loss_options"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name}={getattr(self, name)!r}: must be a dict, or None")
+        if taken := {"lr", "penalty", "prox"} & set(self.hypers or {}):
+            raise ValueError(f"{sorted(taken)} in hypers: these are parameters of {type(self).__name__}")
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle keeps: the optimizer as its state_dict, from which training goes on."""
+        """Return what a pickle keeps: of the optimizer its states, from which training goes on."""
         state = dict(super().__getstate__())
+        state.pop("_lr", None)  # functions of the step may be closures, which a pickle refuses
         if isinstance(state.get("_optimizer"), Optimizer):
-            state["_optimizer"] = state["_optimizer"].state_dict()
+            snapshot = state["_optimizer"].state_dict()
+            state["_optimizer"] = {"rule": snapshot["rule"], "state": snapshot["state"]}
         return state
 
 

@@ -14,6 +14,7 @@ from ..kernels.layers import linear, sparse_linear
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
+from ._docs import documented
 from ._models import Linear
 from ._rates import linear_rates
 from ._targets import REALS, Classes, Numbers, Probabilities
@@ -56,7 +57,7 @@ class LinearModel(Trainer):
         if self.lr != "auto":
             return {"weights": self.lr, "intercepts": self.lr}
         momentum = (self.hypers or {}).get("momentum", 0.9 if self.rule == "momentum" else 0.0)
-        batch, spread = self._batch(np.count_nonzero(weight)), self._spread(target, weight)
+        batch, spread = self._batch(int(np.count_nonzero(weight))), self._spread(target, weight)
         return linear_rates(self.rule, self.loss, momentum, batch, X, spread, weight)
 
     # ---- whole epochs in one call
@@ -127,14 +128,41 @@ class LinearModel(Trainer):
         return tags
 
 
+@documented
 class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
-    """Linear regression."""
+    """Linear regression by any rule: y = X coef_ + intercept_, for one target or several.
 
-    def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
-                 prox: Any = None, loss: str = "squared_error", loss_options: Any = None, batch_size: Any = "auto", max_iter: int = 1000,
-                 tol: float | None = 1e-4, fit_intercept: bool = True, early_stopping: bool = False,
-                 validation_fraction: float = 0.1, n_iter_no_change: int = 10, warm_start: bool = False,
-                 shuffle: bool = True, random_state: Any = None, verbose: Any = False) -> None:  # fmt: skip
+    With rule="sgd" and the squared loss an epoch is one call of a kernel, whatever the batch size.
+
+    Attributes
+    ----------
+    coef_ : array (features,), or (targets, features)
+    intercept_ : float, or array (targets,)
+    """
+
+    def __init__(
+        self,
+        rule: str = "adam",
+        *,
+        lr: Any = "auto",
+        schedule: Any = None,
+        hypers: Any = None,
+        penalty: Any = None,
+        prox: Any = None,
+        loss: str = "squared_error",
+        loss_options: Any = None,
+        batch_size: Any = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        fit_intercept: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        shuffle: bool = True,
+        random_state: Any = None,
+        verbose: Any = False,
+    ) -> None:
         keep(self, locals())
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -147,15 +175,44 @@ class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  
         self.intercept_ = b if self._columns is not None else b[0]
 
 
+@documented
 class LinearClassifier(Classes, Probabilities, ClassifierMixin, LinearModel):  # type: ignore[misc]
-    """Linear classification."""
+    """Linear classification by any rule: logistic and softmax regression, support vector machines.
 
-    def __init__(self, rule: str = "adam", *, lr: Any = "auto", hypers: Any = None, penalty: Any = None,
-                 prox: Any = None, loss: str = "log_loss", loss_options: Any = None, class_weight: Any = None, batch_size: Any = "auto",
-                 max_iter: int = 1000, tol: float | None = 1e-4, fit_intercept: bool = True,
-                 early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-                 warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
-                 verbose: Any = False) -> None:  # fmt: skip
+    More than two classes are one softmax with loss="log_loss", else one against all others each. With rule="sgd", the
+    log loss and two classes an epoch is one call of a kernel, whatever the batch size.
+
+    Attributes
+    ----------
+    classes_ : array (classes,)
+    coef_ : array (classes, features), or (1, features) for two classes
+    intercept_ : array (classes,) or (1,)
+    """
+
+    def __init__(
+        self,
+        rule: str = "adam",
+        *,
+        lr: Any = "auto",
+        schedule: Any = None,
+        hypers: Any = None,
+        penalty: Any = None,
+        prox: Any = None,
+        loss: str = "log_loss",
+        loss_options: Any = None,
+        class_weight: Any = None,
+        batch_size: Any = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        fit_intercept: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        shuffle: bool = True,
+        random_state: Any = None,
+        verbose: Any = False,
+    ) -> None:
         keep(self, locals())
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:

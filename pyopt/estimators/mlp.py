@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._arrays import Array
+from ._docs import documented
 from ._models import ACTIVATIONS, Network
-from ._rates import centre_and_spread, network_rates
+from ._rates import network_rates
 from ._targets import REALS, Classes, Numbers, Probabilities
 from ._trainer import Trainer, keep
 
@@ -46,7 +46,7 @@ class Perceptron(Trainer):
     def _check(self) -> None:
         super()._check()
         sizes = self._sizes()
-        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        if not all(isinstance(size, (int, np.integer)) and size >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}: must be integers >= 1")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r}: must be one of {', '.join(ACTIVATIONS)}")
@@ -63,7 +63,7 @@ class Perceptron(Trainer):
 
     def _sizes(self) -> tuple[Any, ...]:
         given = self.hidden_layer_sizes
-        return (given,) if isinstance(given, Integral) else tuple(given)
+        return (given,) if isinstance(given, (int, np.integer)) else tuple(given)
 
     def _make_model(self, X: Any, target: Array, weight: Array) -> Network:
         sizes = (X.shape[1], *map(int, self._sizes()), self._loss.outputs)
@@ -88,19 +88,46 @@ class Perceptron(Trainer):
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=REALS, order="C", reset=False)
-        return self._model.infer(X.astype(self._model.w.dtype, copy=False))  # type: ignore[no-any-return]
+        return self._model.infer(X.astype(self._model.w.dtype, copy=False))
 
 
+@documented
 class MLPRegressor(Numbers, MultiOutputMixin, RegressorMixin, Perceptron):  # type: ignore[misc]
-    """A multi-layer perceptron for regression."""
+    """A multi-layer perceptron for regression by any rule, with batch norm, dropout and augmentation.
 
-    def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, rule: str = "adam",
-                 lr: Any = "auto", hypers: Any = None, penalty: Any = None, prox: Any = None,
-                 loss: str = "squared_error", loss_options: Any = None, batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
-                 batch_size: Any = "auto", max_iter: int = 200, tol: float | None = 1e-4,
-                 early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-                 warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
-                 verbose: Any = False) -> None:  # fmt: skip
+    Attributes
+    ----------
+    coefs_, intercepts_ : lists of arrays, one for each layer
+    n_layers_, n_outputs_ : int
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        rule: str = "adam",
+        lr: Any = "auto",
+        schedule: Any = None,
+        hypers: Any = None,
+        penalty: Any = None,
+        prox: Any = None,
+        loss: str = "squared_error",
+        loss_options: Any = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        augment: Any = None,
+        batch_size: Any = "auto",
+        max_iter: int = 200,
+        tol: float | None = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        shuffle: bool = True,
+        random_state: Any = None,
+        verbose: Any = False,
+    ) -> None:
         keep(self, locals())
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -108,16 +135,45 @@ class MLPRegressor(Numbers, MultiOutputMixin, RegressorMixin, Perceptron):  # ty
         return self._fit(X, y, sample_weight, 1, not hasattr(self, "coefs_"))
 
 
+@documented
 class MLPClassifier(Classes, Probabilities, ClassifierMixin, Perceptron):  # type: ignore[misc]
-    """A multi-layer perceptron for classification."""
+    """A multi-layer perceptron for classification by any rule, with batch norm, dropout and augmentation.
 
-    def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, rule: str = "adam",
-                 lr: Any = "auto", hypers: Any = None, penalty: Any = None, prox: Any = None, loss: str = "log_loss",
-                 loss_options: Any = None, class_weight: Any = None, batch_norm: bool = False, dropout: float = 0.0, augment: Any = None,
-                 batch_size: Any = "auto", max_iter: int = 200, tol: float | None = 1e-4,
-                 early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-                 warm_start: bool = False, shuffle: bool = True, random_state: Any = None,
-                 verbose: Any = False) -> None:  # fmt: skip
+    Attributes
+    ----------
+    classes_ : array (classes,)
+    coefs_, intercepts_ : lists of arrays, one for each layer
+    n_layers_, n_outputs_ : int
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        rule: str = "adam",
+        lr: Any = "auto",
+        schedule: Any = None,
+        hypers: Any = None,
+        penalty: Any = None,
+        prox: Any = None,
+        loss: str = "log_loss",
+        loss_options: Any = None,
+        class_weight: Any = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        augment: Any = None,
+        batch_size: Any = "auto",
+        max_iter: int = 200,
+        tol: float | None = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        shuffle: bool = True,
+        random_state: Any = None,
+        verbose: Any = False,
+    ) -> None:
         keep(self, locals())
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
