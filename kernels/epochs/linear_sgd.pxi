@@ -36,7 +36,8 @@ cdef inline real pull_in(real w, real t) noexcept nogil:
     return w - t if w > t else (w + t if w < -t else w - w)
 
 
-cdef inline void row_slopes(const real* z, const real* y, const real* weight, real* c, bint logistic, Py_ssize_t n) noexcept nogil:
+cdef inline void row_slopes(const real* z, const real* y, const real* weight, real* c, bint logistic,
+                            Py_ssize_t n) noexcept nogil:
     """The slopes of the losses of n rows."""
     cdef Py_ssize_t i
     cdef real e, share

@@ -61,7 +61,10 @@ class Penalties(NamedTuple):
     intercept: float = 1.0
 
 
-def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
+NONE = Penalties()
+
+
+def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Take an epoch in place, and return the sum of the losses of all rows and models before their steps."""
     (models, features), size = w.shape, x.itemsize
     sums = np.empty(models)
@@ -72,7 +75,7 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
     return norms.tree_sum(sums)
 
 
-def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
+def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Do what ``epoch`` does."""
     with np.errstate(all="ignore"):
         return norms.tree_sum(np.array([

@@ -1,4 +1,5 @@
-cdef void row_sums(const real* x, const real* weight, double* terms, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void row_sums(const real* x, const real* weight, double* terms, Py_ssize_t rows,
+                   Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t i, j
     cdef double total
     for i in range(rows):

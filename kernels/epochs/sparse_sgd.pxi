@@ -23,7 +23,8 @@ cdef inline void settle(const int32_t* indices, real* w, double* seen, double du
         seen[j] = due
 
 
-cdef inline void settle_all(real* w, double* seen, double due, double scale, real threshold, Py_ssize_t n) noexcept nogil:
+cdef inline void settle_all(real* w, double* seen, double due, double scale, real threshold,
+                            Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t j
     if threshold != 0:
         for j in range(n):

@@ -12,8 +12,8 @@ The weights are v times one scale:
 
     due &= due + rate * threshold / scale                    in place of L1's prox
 
-A weight about to be read is first moved towards 0 by what has become due since it was last, because soft thresholds in a
-row add up. A scale below 2^-20 is multiplied into all weights. Scale and due are float64. A row's product has 4 lanes:
+A weight about to be read is first moved towards 0 by what has become due since it was last: soft thresholds in a row
+add up. A scale below 2^-20 is multiplied into all weights. Scale and due are float64. A row's product has 4 lanes:
 its k-th value goes to lane k mod 4.
 
 Ranges: as in linear_sgd; indices int32, indptr int64, both within the matrix.
@@ -35,14 +35,13 @@ multinomial logistic regression", 2008, https://lingpipe.files.wordpress.com/200
 import numpy as np
 
 from .. import engine, isa, norms
-from .linear_sgd import Penalties, coefficients, fold, losses, soft
+from .linear_sgd import NONE, coefficients, fold, losses, soft
 
 SMALLEST = 2.0**-20
 
 
-def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
+def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Take an epoch in place, and return the sum of the losses of all rows and models before their steps."""
-    data, indices, indptr = x
     (models, features), size = w.shape, w.itemsize
     room, sums = min(batch, len(order)), np.empty(models)
     arrays = (*x, order, w, b, y, weight, rate, np.empty((models, room), w.dtype), np.empty((models, features)), sums)
@@ -53,7 +52,7 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
     return norms.tree_sum(sums)
 
 
-def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=Penalties()):
+def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Do what ``epoch`` does."""
     with np.errstate(all="ignore"):
         return norms.tree_sum(np.array([

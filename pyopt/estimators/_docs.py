@@ -84,7 +84,7 @@ def documented(cls: Class) -> Class:
     lines = [f"    {name} : {PARAMETERS[name]}".replace("{losses}", losses)
              for name in names]  # fmt: skip
     own = inspect.cleandoc(cls.__doc__ or "")
-    summary, _, attributes = own.partition("\n\nAttributes:\n")
+    summary, _, attributes = own.partition("\n\nAttributes\n----------\n")
     parts = [summary, "", "Parameters", "----------", inspect.cleandoc("\n".join(["", *lines])), "",
              "Attributes", "----------", attributes.strip(), inspect.cleandoc(ATTRIBUTES)]  # fmt: skip
     cls.__doc__ = "\n".join(parts)

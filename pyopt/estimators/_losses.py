@@ -16,8 +16,8 @@ CLASSIFICATION = ("log_loss", "hinge", "squared_hinge", "focal")
 class Loss:
     """A loss by name, for so many outputs of the model.
 
-    Called with outputs, targets and weights of some rows, it returns the sum of weight times loss over rows and outputs,
-    and the gradient of ``scale`` times that.
+    Called with outputs, targets and weights of some rows, it returns the sum of weight times loss, over rows and
+    outputs, and the gradient of ``scale`` times that.
     """
 
     def __init__(self, name: str, outputs: int, options: dict[str, Any] | None) -> None:

@@ -25,7 +25,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
     """
     squares = row_squares(X, weight)
     if rule in DESCENT:
-        rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares)) * batch / (batch + 9.0)
+        noise = 9.0 / batch if batch < np.count_nonzero(weight) else 0.0
+        rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares) * (1.0 + noise))
         return {"weights": rate, "intercepts": rate}
     step = STEPS.get(rule, 0.01) * spread
     rms = math.sqrt(squares / X.shape[1])
@@ -34,7 +35,9 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
 
 def network_rates(rule: str, spread: float) -> dict[str, float]:
     """Return the learning rates of a network: those of the rule, in the units of the targets."""
-    rate = {"sgd": 0.1, "momentum": 0.05, "adagrad": 0.02}.get(rule, float(RULES[rule].hyper("lr").default))
+    rate = {"sgd": 0.1, "momentum": 0.05, "adagrad": 0.02, "lion": 3e-4}.get(
+        rule, float(RULES[rule].hyper("lr").default)
+    )
     if rule in DESCENT:  # gradients have the unit of the targets at the last layer, its square elsewhere
         inner, last = rate / spread**2, rate
     else:

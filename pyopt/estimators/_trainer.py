@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from numbers import Integral, Real
@@ -84,8 +85,11 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     # ---- training
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, epochs: int, fresh: bool, classes: Any = None) -> Any:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
+             classes: Any = None) -> Any:  # fmt: skip
         self._check()
+        if self.early_stopping and partial:
+            raise ValueError("early_stopping=True: partial_fit takes one epoch, and holds nothing out")
         X, y = self._read(X, y, fresh, classes)
         given = None
         if sample_weight is not None:
@@ -101,14 +105,14 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         rows, held = self._split(rows, y) if self.early_stopping else (rows, rows[:0])
         weight = np.ones(X.shape[0], X.dtype) if weight is None else _mean_one(weight, rows)
         self._start(X, target, weight, rows, fresh)
-        self._epochs(X, y, target, weight, rows, held, epochs)
+        self._epochs(X, y, target, weight, rows, held, 1 if partial else self.max_iter)
         self._publish()
         return self
 
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
         made_with = tuple(getattr(self, name) for name in MAKING)
-        if not fresh and made_with == self._made_with and not isinstance(self._optimizer, dict):
+        if not fresh and made_with == self._made_with and hasattr(self, "_lr"):
             return
         if fresh:
             inside = np.zeros_like(weight)
@@ -121,14 +125,18 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         self._lr = self._base
         if self.schedule is not None:
             self._lr = {role: self.schedule(rate, self._planned) for role, rate in self._base.items()}
-        cls = OPTIMIZERS[self.rule]
-        self._optimizer = cls(
-            [self._group(role, arrays) for role, arrays in self._model.groups.items() if arrays], **(self.hypers or {})
-        )
-        if before is not None:
-            saved = before if isinstance(before, dict) else before.state_dict()
-            if saved["rule"] == self.rule:
-                self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": saved["state"]})
+        self._optimizer = None if before is None else _snapshot(before)
+
+    def _stepper(self) -> Optimizer:
+        """Return the optimizer, made now where it is not there: with the states of the one before, if they fit."""
+        if not isinstance(self._optimizer, Optimizer):
+            before = self._optimizer
+            groups = [self._group(role, arrays) for role, arrays in self._model.groups.items() if arrays]
+            self._optimizer = OPTIMIZERS[self.rule](groups, **(self.hypers or {}))
+            if before is not None and before["rule"] == self.rule:
+                with contextlib.suppress(ValueError):  # other states than before: they start anew
+                    self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": before["state"]})
+        return self._optimizer
 
     def _group(self, role: str, arrays: list[Array]) -> dict[str, Any]:
         """Return a parameter group: nothing pulls at intercepts."""
@@ -174,11 +182,12 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _epoch(self, X: Any, target: Array, weight: Array, order: Array, batch: int) -> float:
         """Take an epoch step by step; return the mean loss of the rows, each before its step."""
         x, total, cuts = self._model.input(X), 0.0, self._cuts(len(order), batch)
+        optimizer = self._stepper()
         for i, (start, stop) in enumerate(zip(cuts, [*cuts[1:], len(order)], strict=True)):
             rows = order[start:stop]
             z, tape = self._model.forward(x, rows if len(rows) < X.shape[0] else None, self.t_ + i)
             value, dz = self._loss(z, target[rows], weight[rows])
-            self._optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale * len(rows))
+            optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale * len(rows))
             total += value
         return total / len(order)
 
@@ -257,10 +266,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         """Return what a pickle keeps: of the optimizer its states, from which training goes on."""
         state = dict(super().__getstate__())
         state.pop("_lr", None)  # functions of the step may be closures, which a pickle refuses
-        if isinstance(state.get("_optimizer"), Optimizer):
-            snapshot = state["_optimizer"].state_dict()
-            state["_optimizer"] = {"rule": snapshot["rule"], "state": snapshot["state"]}
-        return state
+        return {key: _snapshot(value) for key, value in state.items()}
 
 
 class Patience:
@@ -280,6 +286,14 @@ class Patience:
         better, self.best = score > self.best, max(score, self.best)
         self.waited = 0 if grew else self.waited + 1
         return better, self.waited >= self.epochs
+
+
+def _snapshot(optimizer: Any) -> Any:
+    """Return rule and states of an optimizer; what is no optimizer stays."""
+    if not isinstance(optimizer, Optimizer):
+        return optimizer
+    snapshot = optimizer.state_dict()
+    return {"rule": snapshot["rule"], "state": snapshot["state"]}
 
 
 def _mean_one(weight: Array, rows: Array) -> Array:

@@ -18,7 +18,7 @@ from ._docs import documented
 from ._models import Linear
 from ._rates import linear_rates
 from ._targets import REALS, Classes, Numbers, Probabilities
-from ._trainer import Trainer, _as_list, keep
+from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
 
 
 class LinearModel(Trainer):
@@ -41,7 +41,7 @@ class LinearModel(Trainer):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, self.max_iter, not (self.warm_start and hasattr(self, "coef_")))
+        return self._fit(X, y, sample_weight, not (self.warm_start and hasattr(self, "coef_")))
 
     def _check(self) -> None:
         super()._check()
@@ -64,7 +64,7 @@ class LinearModel(Trainer):
 
     def _penalties(self, sparse: bool) -> linear_sgd.Penalties | None:
         """Return what the fast epoch takes for penalty, prox and weight_decay, or None where it cannot."""
-        two_alpha = (self.hypers or {}).get("weight_decay", 0.0)
+        two_alpha = OPTIMIZERS["sgd"].rule.hyper("weight_decay").check((self.hypers or {}).get("weight_decay", 0.0))
         l1 = threshold = 0.0
         for penalty in _as_list(self.penalty):
             if type(penalty) not in (L1, L2, ElasticNet):
@@ -97,10 +97,12 @@ class LinearModel(Trainer):
             return super()._epoch(X, target, weight, order, batch)
         module = sparse_sgd if sparse else linear_sgd
         steps = -(-len(order) // batch)
-        lr = self._lr["weights"]
-        rate = (
-            np.array([lr(self.t_ + i) for i in range(steps)], X.dtype) if callable(lr) else np.full(steps, lr, X.dtype)
-        )
+        lr, steps = self._lr["weights"], -(-len(order) // batch)
+        if callable(lr):
+            check = OPTIMIZERS["sgd"].rule.hyper("lr").check
+            rate = np.array([check(lr(self.t_ + i)) for i in range(steps)], X.dtype)
+        else:
+            rate = np.full(steps, lr, X.dtype)
         w = np.ascontiguousarray(self._model.w.T)
         total = module.epoch(
             "squared" if self.loss == "squared_error" else "logistic", self._model.input(X), order, w, self._model.b,
@@ -167,7 +169,7 @@ class LinearRegressor(Numbers, MultiOutputMixin, RegressorMixin, LinearModel):  
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch on these rows, from where training stands."""
-        return self._fit(X, y, sample_weight, 1, not hasattr(self, "coef_"))
+        return self._fit(X, y, sample_weight, not hasattr(self, "coef_"), True)
 
     def _publish(self) -> None:
         w, b = self._model.w, self._model.b
@@ -217,7 +219,7 @@ class LinearClassifier(Classes, Probabilities, ClassifierMixin, LinearModel):  #
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch on these rows, from where training stands; the first call names all ``classes``."""
-        return self._fit(X, y, sample_weight, 1, not hasattr(self, "coef_"), classes)
+        return self._fit(X, y, sample_weight, not hasattr(self, "coef_"), True, classes)
 
     def _publish(self) -> None:
         self.coef_, self.intercept_ = self._model.w.T, self._model.b

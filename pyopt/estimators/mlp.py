@@ -41,7 +41,7 @@ class Perceptron(Trainer):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, self.max_iter, not (self.warm_start and hasattr(self, "coefs_")))
+        return self._fit(X, y, sample_weight, not (self.warm_start and hasattr(self, "coefs_")))
 
     def _check(self) -> None:
         super()._check()
@@ -132,7 +132,7 @@ class MLPRegressor(Numbers, MultiOutputMixin, RegressorMixin, Perceptron):  # ty
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch on these rows, from where training stands."""
-        return self._fit(X, y, sample_weight, 1, not hasattr(self, "coefs_"))
+        return self._fit(X, y, sample_weight, not hasattr(self, "coefs_"), True)
 
 
 @documented
@@ -178,4 +178,4 @@ class MLPClassifier(Classes, Probabilities, ClassifierMixin, Perceptron):  # typ
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch on these rows, from where training stands; the first call names all ``classes``."""
-        return self._fit(X, y, sample_weight, 1, not hasattr(self, "coefs_"), classes)
+        return self._fit(X, y, sample_weight, not hasattr(self, "coefs_"), True, classes)
