@@ -17,8 +17,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits  # n
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge  # noqa: E402
 
-from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor  # noqa: E402
-from pyopt.estimators import _docs, _losses, _trainer  # noqa: E402
+from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, _docs, _losses, _trainer  # noqa: E402  # noqa: E402
 
 ALL = (LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor)
 LINEAR = (LinearClassifier, LinearRegressor)
