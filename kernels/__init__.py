@@ -5,9 +5,11 @@
 =============  ====================================================================================
 rules/         optimizer updates: sgd, adam, lion, ...
 penalties/     gradients and values of penalties: l1, l2, elastic_net
-losses/        value and gradient in one pass: squared_error, softmax_cross_entropy
-layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
+losses/        value and gradient in one pass: squared_error, huber, softmax_cross_entropy, ...
+layers/        linear, batch_norm, layer_norm, dropout, softmax, bias_relu, ...
+epochs/        whole epochs of linear models in one call: linear_sgd, sparse_sgd
 step           the stages around a rule, in order
+loss           the stages around a loss: weights, values, the sum
 norms          reductions over one tree, the same bits everywhere
 normal         the normal distribution
 numerics       sign, flush, exp, ...: spelled the same in all three forms

@@ -26,7 +26,7 @@ cdef void spread(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, P
         n -= count
 
 
-cdef void rounded(const double* terms, real* values, Py_ssize_t n) noexcept nogil:
+cdef void rounded(real* values, const double* terms, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         values[i] = <real>terms[i]

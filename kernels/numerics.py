@@ -1,8 +1,8 @@
 """Elementary functions that rules, penalties and losses share, spelled the same in all three forms.
 
 Comparisons are explicit because libraries disagree on NaN and -0: ``sign(nan)`` is 0 here as in torch, where NumPy
-gives NaN. ``exp``, ``exp_any``, ``log`` and ``log1p`` use +, -, *, / only, so that every instruction set returns the same
-bits; all stay within 2 ulp of the exact value on the domain given. Every function keeps the dtype of its argument.
+gives NaN. ``exp``, ``exp_any``, ``log`` and ``log1p`` use +, -, *, / only, so that every instruction set returns the
+same bits; all stay within 2 ulp of the exact value on the domain given. Every function keeps the dtype of its argument.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ _LOG1P = {  # minimax for (artanh(s) / s - 1) / s^2 over s^2 <= 1/9: relative er
     8: (0.08504878185018328, 0.041724862822261526, 0.060524722309037306, 0.06650560727693067, 0.07693274193038216,
         0.09090872239677222, 0.1111111197682139, 0.14285714274058948, 0.20000000000077559, 0.33333333333333155),
 }  # fmt: skip
-_FORMAT = {  # the integer of as many bits, bits of the fraction, bits of 1, 1.5 * 2^fraction, least and largest x of e^x
+# integer of as many bits, bits of the fraction, bits of 1, 1.5 * 2^fraction, least and largest x of e^x
+_FORMAT: dict[int, tuple[Any, ...]] = {
     4: (np.uint32, 23, 0x3F800000, 12582912.0, -87.0, 88.72283),
     8: (np.uint64, 52, 0x3FF0000000000000, 6755399441055744.0, -708.0, 709.782712893384),
 }

@@ -1,5 +1,6 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
 cdef enum:
+    MAX_SIZES = 8                   # sizes that a tile takes
     MAX_SPREAD = 2                  # arrays of a sweep that are repeated or stretched
     ROOM = 1024                     # elements in the largest tile
     TERMS = ROOM + 40               # terms of a tile, those left over from the tile before, and some for alignment
@@ -69,8 +70,8 @@ cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nog
             some[2] = weights
             c.weigh(some, NULL, &n)
         if c.values is not NULL:
-            some[0] = terms + left
-            some[1] = c.values + k * c.itemsize
+            some[0] = c.values + k * c.itemsize
+            some[1] = terms + left
             c.rounded(some, NULL, &n)
         k = k + n
         if c.total:
@@ -91,33 +92,27 @@ cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nog
 
 
 cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Rows of many elements, some at a time where the next ones are to be fetched from memory meanwhile."""
+    """Rows of many elements: the tile itself goes through them, and the processor fetches them early enough."""
     cdef void* a[MAX_ARRAYS + 1]
     cdef Py_ssize_t sizes[MAX_SIZES]
-    cdef Py_ssize_t n
     cdef int j
     cdef uint64_t mode = ieee_mode()
     for j in range(MAX_SIZES):
         sizes[j] = c.sizes[j]
-    while start < stop:
-        n = min(c.tile, stop - start)
-        for j in range(c.arrays):
-            a[j] = c.data[j] + start * c.stride[j]
-            if c.ahead and c.stride[j]:
-                prefetch(a[j], n * c.stride[j], n * c.stride[j])
-        a[c.arrays] = c.terms + start
-        sizes[0] = n
-        if c.first:
-            sizes[c.first] = c.sizes[c.first] + start
-        c.run(a, &c.k, sizes)
-        start = start + n
+    for j in range(c.arrays):
+        a[j] = c.data[j] + start * c.stride[j]
+    a[c.arrays] = c.terms + start
+    sizes[0] = stop - start
+    if c.first:
+        sizes[c.first] = sizes[c.first] + start
+    c.run(a, &c.k, sizes)
     restore_mode(mode)
 
 
-cdef void pass_on(tile_t tile, void* source, void* target, Py_ssize_t n) noexcept nogil:
+cdef void pass_on(tile_t tile, void* first, void* second, Py_ssize_t n) noexcept nogil:
     cdef void* a[2]
-    a[0] = source
-    a[1] = target
+    a[0] = first
+    a[1] = second
     tile(a, NULL, &n)
 
 
@@ -137,6 +132,8 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
     """Fill in the tiles and the arrays; return how many arrays are repeated or stretched."""
     cdef int j, spread = 0
     cdef bint f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
+    if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
+        raise ValueError(f"{len(arrays)} arrays and {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     c.run = tile_of(table, name, f64)
     c.leaf, c.lanes = tile_of(table, "norms.leaf", f64), tile_of(table, "norms.lanes", f64)
     c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)
@@ -190,12 +187,8 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     c.ahead = 256 if rows * row > 2 << 20 else 0
     if not wide:
         block = LEAF
-    elif block:
-        c.tile, c.ahead = block, 0
-    else:                                       # long rows: smaller blocks, so that few of them are still shared out
+    elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
-        c.ahead = c.ahead if total or values is not None else 0
-        c.tile = max(1, 2048 // max(1, c.sizes[1])) if c.ahead else block
     blocks = (rows + block - 1) // block
     partial = <double*>calloc((rows if wide and (total or values is not None) else 0) + leaves + 1, sizeof(double))
     if partial is NULL:
@@ -219,7 +212,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
                 else:
                     partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
         if wide and c.values is not NULL:
-            pass_on(c.rounded, c.terms, c.values, rows)
+            pass_on(c.rounded, c.values, c.terms, rows)
         if wide and total:
             for i in range(leaves):
                 pass_on(c.leaf, c.terms + i * LEAF, &partial[i], min(<Py_ssize_t>LEAF, rows - i * LEAF))

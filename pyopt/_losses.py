@@ -69,6 +69,8 @@ def labels(target: Any, rows: int, classes: int, ignore_index: int) -> Array:
         )
     if given.shape != (rows,):
         raise ValueError(f"target has shape {given.shape}: must be ({rows},), the label of each row")
+    if rows and given.min() >= 0 and given.max() < classes and not 0 <= ignore_index < classes:
+        return np.ascontiguousarray(given, np.int64)  # as nearly always: nothing is wrong and nothing ignored
     ignored = given == ignore_index
     wrong = ((given < 0) | (given >= classes)) & ~ignored
     if wrong.any():

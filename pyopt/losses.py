@@ -16,8 +16,8 @@ value : float
     Summed in float64 in an order that does not depend on threads or instruction set; or an array with "none".
 gradient : array like the prediction
 
-Arrays are C-contiguous, float32 or float64, all of one dtype and, where nothing else is said, of one shape. TypeError or
-ValueError is raised before anything is written where one does not fit or an option is out of range.
+Arrays are C-contiguous, float32 or float64, all of one dtype and, where nothing else is said, of one shape. TypeError
+or ValueError is raised before anything is written where one does not fit or an option is out of range.
 ``pyopt.kernels.losses`` has the equations.
 """
 
@@ -31,6 +31,7 @@ import numpy as np
 from . import _losses
 from ._arrays import Array
 from .kernels import checks, loss
+from .kernels.losses import LOSSES
 from .kernels.spec import Hyper
 
 Value = float | Array
@@ -76,7 +77,8 @@ def binary_cross_entropy(logits: Array, target: Array, reduction: str = "mean", 
 
 
 def focal(logits: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
-          alpha: float | None = 0.25, gamma: float = 2.0, sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
+          alpha: float | None = 0.25, gamma: float = 2.0,
+          sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the focal loss of targets 0 or 1 under sigmoid(logits), and its gradient.
 
     It is binary cross-entropy times (1 - p)^gamma, where p is the probability of the right class, and times ``alpha``
@@ -172,21 +174,27 @@ def _softmax_arrays(logits: Array, target: Array, smoothing: float, per_class: A
                     factor: float) -> tuple[tuple[Array, ...], tuple[float, ...]]:  # fmt: skip
     """Return the arrays and the scalars of the kernel; what is computed here is rounded once."""
     (rows, classes), dtype = logits.shape, logits.dtype
+    if target.ndim == 1 and smoothing == 0 and per_class is None and weight is None:
+        ones = np.ones(rows, dtype)
+        return (logits, target, ones, ones, ones), (factor, 0.0)  # the kernel sees no share, and no ignored row
     wide = np.ones(classes) if per_class is None else per_class.astype(np.float64)
     keep, share = (1.0 - smoothing) * wide, (smoothing / classes * wide).astype(dtype)
     weight = np.ones(rows, dtype) if weight is None else weight
     if target.ndim == 2:
         return (logits, target, weight, keep.astype(dtype), share), (factor,)
     hot = np.where(target < 0, 0.0, keep[target] * weight).astype(dtype)
-    return (logits, target, hot, weight, share), (factor, math.fsum(share.tolist()))
+    return (logits, target, hot, weight, share), (factor, math.fsum(share.tolist()) if smoothing else 0.0)
 
 
 def _divisor(labels: Array, per_class: Array | None, classes: int) -> float:
-    """Return what the mean over labels divides by; the sum is exact, so that its order does not matter."""
-    counts = np.bincount(labels + 1, minlength=classes + 1)[1:]
-    count = float(counts.sum()) if per_class is None else math.fsum((counts * per_class.astype(np.float64)).tolist())
+    """Return what the mean over labels divides by; the sum over classes is exact: its order does not matter."""
+    known = labels >= 0
+    count = float(np.count_nonzero(known))
+    if per_class is not None and count:
+        counts = np.bincount(labels[known], minlength=classes)
+        count = math.fsum((counts * per_class.astype(np.float64)).tolist())
     if count == 0:
-        why = "every row is ignored" if not counts.any() else "the class weights of all labels are 0"
+        why = "the class weights of all labels are 0" if known.any() else "every row is ignored"
         raise ValueError(f"the mean of nothing is undefined: {why} (reduction='sum' gives 0.0)")
     return count
 
@@ -206,7 +214,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
     wrong = loss.unknown_label(name, target)
     if wrong is not None:
         place = np.unravel_index(wrong, target.shape)
-        low, high = loss.LOSSES[name].LABELS
+        low, high = LOSSES[name].LABELS
         raise ValueError(f"target[{', '.join(map(str, place))}] is {target[place]}: must be {low:g} or {high:g}")
     gradient = _losses.gradient(out, {**arrays, **(more or {}), "sample_weight": weight})
     values = np.empty_like(prediction, subok=False) if reduction == "none" else None

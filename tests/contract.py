@@ -1,4 +1,4 @@
-"""What belongs to a rule and to a penalty, and what is missing from one."""
+"""What belongs to a rule, to a penalty and to a loss, and what is missing from one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Gradient", "Ranges", "Source")}
+SECTIONS = {
+    "rules": ("States", "Ranges", "Deviations", "Source"),
+    "penalties": ("Gradient", "Ranges", "Source"),
+    "losses": ("Ranges", "Deviations", "Source"),
+}
+OUTPUTS = ("gradient", "terms")  # of a loss: what its reference returns, the tile takes as arrays
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
@@ -39,9 +44,7 @@ def docstring_faults(text: str, family: str) -> list[str]:
     found = []
     if not re.match(r"\S.*[.:]( |$)", lines[0]) or (len(lines) > 1 and lines[1]):
         found.append("the docstring does not start with a summary of one line")
-    if family == "rules" and not re.search(
-        r"^\.\. math::\n\n    \S.* = |^\.\. math::\n\n    \S.* &= ", text, re.MULTILINE
-    ):
+    if family != "penalties" and not re.search(r"^\.\. math::\n\n    \S.* &?= ", text, re.MULTILINE):
         found.append("no equation (.. math::) in the docstring")
     for name in SECTIONS[family]:
         if not re.search(rf"^{name}: \S", text, re.MULTILINE):
@@ -64,8 +67,12 @@ def docstring_faults(text: str, family: str) -> list[str]:
 
 def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
     """Return how the forms of a kernel differ in their arguments."""
-    name = kernel if folder.name == "rules" else f"{kernel}_gradient"
-    reference = "reference" if folder.name == "rules" else "gradient"
+    pieces = constant(folder / f"{kernel}.py", "PIECES")
+    if pieces is not None:  # a loss over rows: its form for a GPU is in pieces, put together by the tests
+        path = folder / f"{kernel}_cuda.py"
+        return [f"no {piece} in {path.name}" for piece in pieces if arguments(path, piece) is None]
+    name = f"{kernel}_gradient" if folder.name == "penalties" else kernel
+    reference = "gradient" if folder.name == "penalties" else "reference"
     forms = {
         f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
         f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
@@ -73,6 +80,8 @@ def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
     }
     row = tiles.get(f"{folder.name}.{name}")
     forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
+    if folder.name == "losses":
+        forms = {form: given and [a for a in given if a not in OUTPUTS] for form, given in forms.items()}
     found = [f"no {form}" for form, given in forms.items() if given is None]
     first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
     return found + [
@@ -80,6 +89,14 @@ def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
         for form, given in forms.items()
         if given is not None and given != want
     ]
+
+
+def constant(path: Path, name: str) -> object:
+    """Return the value of a constant of a module, or None where there is none of that name."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [name]:
+            return ast.literal_eval(node.value)
+    return None
 
 
 def arguments(path: Path, name: str) -> list[str] | None:

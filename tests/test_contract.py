@@ -1,7 +1,8 @@
-"""Every rule and every penalty is complete, and says what it is; an incomplete one is told what is missing."""
+"""Every rule, penalty and loss is complete, and says what it is; an incomplete one is told what is missing."""
 
 import doctest
 import importlib
+import inspect
 import re
 import shutil
 from dataclasses import fields
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import golden
+import losses
 import pyopt
 from contract import faults
 from helpers import OPTIMIZERS
 from pyopt import functional, kernels
 from pyopt.kernels import isa
+from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
@@ -40,11 +43,33 @@ def test_penalty(penalty):
         )
 
 
+@pytest.mark.parametrize("stem", sorted(LOSSES))
+def test_loss(stem):
+    exported = inspect.isfunction(vars(pyopt.losses).get(stem))
+    golden = stem in {row[0] for row in losses.KNOWN}
+    for tiles in map(isa.tiles, isa.available()):
+        assert not faults(FOLDER / "losses", stem, stem, tiles=tiles, exported=exported, golden=golden)
+
+
+@pytest.mark.parametrize("stem", sorted(LOSSES))
+def test_a_loss_names_its_options(stem):
+    """Options have their range in the docstring of the kernel, and every loss takes the same arguments first."""
+    parameters = inspect.signature(getattr(pyopt.losses, stem)).parameters
+    assert list(parameters)[2:4] == ["reduction", "out"]
+    assert list(parameters)[-1] == "sample_weight"
+    ranges = re.search(r"^Ranges: (.*?)^Deviations:", LOSSES[stem].__doc__, re.MULTILINE | re.DOTALL).group(1)
+    for name in [*list(parameters)[:2], *list(parameters)[4:-1]]:
+        assert re.search(rf"\b{name}\b", ranges), f"{name} is not in Ranges:"
+    for reference in [LOSSES[stem].reference] * (stem in ELEMENTWISE):
+        assert next(iter(inspect.signature(reference).parameters)) == next(iter(parameters))
+
+
 def test_nothing_is_left_over():
     """A golden without a rule, or a form without a stem, is a rule that was renamed or half removed."""
+    assert {row[0] for row in losses.KNOWN} == set(LOSSES)
     assert set(golden.RULES) == set(RULES)
     assert set(golden.PENALTIES) == set(PENALTIES)
-    for folder, stems in (("rules", RULES), ("penalties", PENALTIES)):
+    for folder, stems in (("rules", RULES), ("penalties", PENALTIES), ("losses", LOSSES)):
         files = {path.name for path in (FOLDER / folder).iterdir() if path.suffix in {".py", ".pxi"}}
         allowed = {f"{stem}{suffix}" for stem in stems for suffix in (".py", ".pxi", "_cuda.py")}
         assert files - allowed == {"__init__.py"}
@@ -75,7 +100,10 @@ def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [f"rules.{stem}" for stem in RULES] + [f"penalties.{stem}" for stem in PENALTIES])
+@pytest.mark.parametrize(
+    "module", [f"{folder}.{stem}" for folder, stems in (("rules", RULES), ("penalties", PENALTIES), ("losses", LOSSES))
+               for stem in stems]
+)  # fmt: skip
 def test_example(module):
     result = doctest.testmod(importlib.import_module(f"pyopt.kernels.{module}"), raise_on_error=False)
     assert result.attempted >= 3
@@ -86,6 +114,8 @@ def test_example(module):
 
 RULE = ("rules", "lion", "lion")
 PENALTY = ("penalties", "l1", "l1_gradient")
+LOSS = ("losses", "huber", "huber")
+ROWS = ("losses", "softmax_cross_entropy", "softmax_cross_entropy")
 BROKEN = [
     (RULE, "lion.pxi", None, "no file lion.pxi"),
     (RULE, "lion_cuda.py", None, "no file lion_cuda.py"),
@@ -116,6 +146,16 @@ BROKEN = [
     (PENALTY, "l1.py", ("def gradient(p, g, alpha)", "def gradient(p, g, a)"), "as compiled takes"),
     (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
     (PENALTY, "l1.py", ("Gradient: ", "Slope: "), "no section Gradient:"),
+    (LOSS, "huber.pxi", None, "no file huber.pxi"),
+    (LOSS, "huber_cuda.py", None, "no file huber_cuda.py"),
+    (LOSS, "huber_cuda.py", ("delta, half)", "half, delta)"), "huber in huber_cuda.py takes"),
+    (LOSS, "huber.py", ("factor, delta, half)", "factor, width, half)"), "as compiled takes"),
+    (LOSS, "huber.pxi", ("real delta,", "real width,"), "huber in huber.pxi takes"),
+    (LOSS, "huber.py", (".. math::", ".. code::"), "no equation"),
+    (LOSS, "huber.py", ("Deviations: ", "Else: "), "no section Deviations:"),
+    (LOSS, "huber.py", (" 1964,", ","), "no year"),
+    (ROWS, "softmax_cross_entropy_cuda.py", ("def slope(", "def hill("), "no slope in softmax_cross_entropy_cuda.py"),
+    (ROWS, "softmax_cross_entropy.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
 ]
 
 

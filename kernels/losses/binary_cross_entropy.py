@@ -10,15 +10,16 @@ With e = exp(-abs(logits)) in [0, 1], -ln sigmoid(x) is max(-x, 0) + ln(1 + e), 
 and e / (1 + e) else: no logit overflows, and for a target of 0 or 1 nothing cancels.
 
 Ranges: logits and target of one shape and dtype, float32 or float64, C-contiguous; pos_weight a number or an array of
-the shape of the last axes of logits, finite and >= 0. TypeError or ValueError else. Targets are probabilities in [0, 1];
-as in torch, others are not refused: looking at them would be one more trip through memory.
+the shape of the last axes of logits, finite and >= 0. TypeError or ValueError else. Targets are probabilities; as in
+torch, numbers outside [0, 1] are not refused: looking at them would be one more trip through memory.
 Deviations: as BCEWithLogitsLoss of torch; e is 0 for |logits| beyond 87 (float32) or 708 (float64). ln(1 + e) is within
-2 ulp, exp within 1.1; sigmoid within 3. A term is computed in the dtype of the logits.
+2 ulp, exp within 1.1. A term is computed in the dtype of the logits.
 Source: D. R. Cox, "The regression analysis of binary sequences", 1958,
 https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
 
 >>> import numpy as np, pyopt
->>> value, gradient = pyopt.losses.binary_cross_entropy(np.array([0.0, 1e4]), np.array([1.0, 0.0]), "sum", pos_weight=2.0)
+>>> x, y = np.array([0.0, 1e4]), np.array([1.0, 0.0])
+>>> value, gradient = pyopt.losses.binary_cross_entropy(x, y, "sum", pos_weight=2.0)
 >>> round(value, 6)
 10001.386294
 >>> print(gradient)

@@ -13,8 +13,8 @@
 with alpha_t = alpha for a target of 1 and 1 - alpha for 0; 1 for both where alpha is None.
 
 The power is exp(gamma ln(1 - p)) with our own exp and log, for any gamma: -ln(1 - p) is max(u, 0) + ln(1 + exp(-|u|)),
-within 3 ulp, so that the power is within 3 + 4 a ulp, where a = -gamma ln(1 - p): some ulp where the example counts, and
-more only as the power vanishes. It is 0 where a is above 87 (float32) or 708 (float64).
+and the power is within 3 + 4 a ulp, where a = -gamma ln(1 - p): some ulp where the example counts, more only as the
+power vanishes. It is 0 where a is above 87 (float32) or 708 (float64).
 
 Ranges: logits and target of one shape and dtype, float32 or float64, C-contiguous; targets 0 or 1, which takes one read
 of them before the pass; alpha None or in [0, 1]; gamma finite and >= 0. TypeError or ValueError else.

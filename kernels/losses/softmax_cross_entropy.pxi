@@ -74,8 +74,9 @@ cdef void softmax_cross_entropy(const real* logits, const int64_t* target, const
                                 const real* share, real* gradient, double* terms, real factor, real share_sum,
                                 Py_ssize_t rows, Py_ssize_t classes, Py_ssize_t smooth) noexcept nogil:
     cdef Py_ssize_t i, j, n, label, first = 0, block = max(1, min(64, 1024 // classes))
-    cdef real top, all, c, f
+    cdef real top, c, f
     cdef real[64] total
+    cdef real[64] mass
     cdef const real* z = logits
     cdef real* d = gradient
     while first < rows:
@@ -98,10 +99,10 @@ cdef void softmax_cross_entropy(const real* logits, const int64_t* target, const
                 d[j] = exp(d[j])
         for i in range(n):
             total[i] = lane_sum(d + i * classes, classes)
-            all = hot[first + i] + weight[first + i] * share_sum if smooth else hot[first + i]
-            c = (factor * all) / total[i]
-            f = factor * weight[first + i]
+            mass[i] = hot[first + i] + weight[first + i] * share_sum if smooth else hot[first + i]
+            c = (factor * mass[i]) / total[i]
             if smooth:
+                f = factor * weight[first + i]
                 for j in range(classes):
                     d[i * classes + j] = d[i * classes + j] * c - f * share[j]
             else:
@@ -109,7 +110,9 @@ cdef void softmax_cross_entropy(const real* logits, const int64_t* target, const
                     d[i * classes + j] = d[i * classes + j] * c
             label = i * classes + max(0, target[first + i])
             d[label] = d[label] - factor * hot[first + i]
-            terms[first + i] = <double>all * log(<double>total[i]) - terms[first + i]
+        for i in range(n):
+            terms[first + i] = <double>mass[i] * log(<double>total[i]) - terms[first + i]
+        for i in range(n):
             if target[first + i] < 0:       # an ignored row, whatever is in it
                 terms[first + i] = 0
                 memset(d + i * classes, 0, classes * sizeof(real))

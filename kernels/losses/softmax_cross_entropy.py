@@ -13,8 +13,8 @@ over its sum total_i, and loss_i = mass_i ln total_i - sum_j q_ij class_weights_
 and nothing cancels. Terms are float64; sums over a row have 32 lanes of the dtype of the logits. A row whose label is
 ignore_index has loss and gradient 0, whatever its logits.
 
-Ranges: logits (rows, classes) float32 or float64, C-contiguous, classes >= 1; target (rows,) integers in [0, classes) or
-ignore_index, or an array like logits of probabilities in [0, 1]; class_weights (classes,) finite and >= 0;
+Ranges: logits (rows, classes) float32 or float64, C-contiguous, classes >= 1; target (rows,) integers in [0, classes)
+or ignore_index, or an array like logits of probabilities in [0, 1]; class_weights (classes,) finite and >= 0;
 label_smoothing in [0, 1]; ignore_index an integer, only for labels. TypeError or ValueError else. A NaN or +inf among
 its logits makes a row NaN. That the probabilities of a row sum to 1 is not checked.
 Deviations: as CrossEntropyLoss of torch for two axes, with weights of the samples. Probabilities below e^-87 (float32)
