@@ -1,6 +1,5 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
 cdef enum:
-    MAX_SIZES = 8                   # sizes that a tile takes
     MAX_SPREAD = 2                  # arrays of a sweep that are repeated or stretched
     ROOM = 1024                     # elements in the largest tile
     TERMS = ROOM + 40               # terms of a tile, those left over from the tile before, and some for alignment

@@ -11,6 +11,7 @@ SECTIONS = {
     "rules": ("States", "Ranges", "Deviations", "Source"),
     "penalties": ("Gradient", "Ranges", "Source"),
     "losses": ("Ranges", "Deviations", "Source"),
+    "layers": ("Ranges", "Deviations", "Source"),
 }
 OUTPUTS = ("gradient", "terms")  # of a loss: what its reference returns, the tile takes as arrays
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)

@@ -10,8 +10,8 @@
 
 with mean and var over the n numbers of a channel, in training; dx = weight * inv_std * dy with given moments. x is
 (samples, channels) or (samples, channels, ...). Sums are float64 over the tree of a batch (``norms.py``), of x less the
-first number of its channel, so that a large mean costs no digits; mean and inv_std are kept in float64. Backward reads
-x again: nothing else of its size is kept.
+first number of its channel, so that a large mean costs the variance no digits; mean and inv_std are kept in float64.
+Backward reads x again: nothing else of its size is kept.
 
 Running statistics as in torch: running += momentum * (new - running), with the unbiased variance, n - 1 in place of n.
 

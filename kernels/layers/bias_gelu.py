@@ -7,8 +7,8 @@
     dx &= dy * (Phi(z) + z * phi(z)),    dbias = sum dx over rows
 
 with Phi(z) = (1 + erf(z / sqrt 2)) / 2, the normal distribution, and phi its density (``normal.py``). The tanh form has
-(1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2 = 1 / (1 + e^(-z (a + b z^2))) in place of Phi. x is (rows, columns), bias
-(columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
+(1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2 = 1 / (1 + e^(-z (a + b z^2))) in place of Phi. x is (rows, columns),
+bias (columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
 
 Accuracy: y and the slope within 6 eps of the exact ones, of the larger of 1 and |z|.
 Ranges: arrays of one dtype, float32 or float64, C-contiguous, with shapes that fit; approximate is "none" or "tanh".

@@ -1,5 +1,11 @@
 """Linear: z = x w + b, and its gradients.
 
+.. math::
+
+    z_{ij} &= b_j + sum_k x_{ik} * w_{kj}
+
+    dw_{kj} &= sum_i x_{ik} * dz_{ij},    db_j = sum_i dz_{ij}
+
 z is (rows, outputs), x (rows, inputs), w (inputs, outputs), b (outputs,). The gradients of a loss with the gradient dz
 are dw = x^T dz and db, the sum of the rows of dz.
 
@@ -8,6 +14,7 @@ bits. Here every sum runs in the order of its index, one multiplication and one 
 dtype, so that the bits are the same everywhere.
 
 Ranges: float32 or float64 arrays of one dtype, C-contiguous, with shapes that fit. TypeError or ValueError else.
+Deviations: none.
 Source: D. Rumelhart, G. Hinton, R. Williams, "Learning representations by back-propagating errors", 1986,
 https://doi.org/10.1038/323533a0
 
