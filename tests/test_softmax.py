@@ -1,12 +1,10 @@
 """Softmax: the bits of its reference, torch's values, clear errors."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 from helpers import refused, same_bits, tame, wild
-from pyopt.kernels.layers import softmax
+from pyopt.kernels.models import softmax
 
 
 def test_bits_of_the_reference(isa, dtype):
@@ -30,7 +28,3 @@ def test_values(dtype):
 def test_bad_shapes(shape):
     with refused(ValueError, str(shape), "(rows, columns)"):
         softmax.forward(np.zeros(shape))
-
-
-def test_example():
-    assert doctest.testmod(softmax) == (0, 4)

@@ -1,13 +1,12 @@
 """The linear layer over a sparse matrix: the bits of its reference, and those of the dense layer."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 import pyopt
 from helpers import same_bits, tame, wild
-from pyopt.kernels.layers import linear, sparse_linear
+from pyopt.kernels.layers import linear
+from pyopt.kernels.models import sparse_linear
 
 
 def problem(rows, inputs, outputs, dtype, make, share=0.4):
@@ -39,7 +38,3 @@ def test_bits_of_the_dense_layer(dtype):
     same_bits(sparse_linear.forward(x, order, w, b), linear.forward(dense[order], w, b))
     for got, want in zip(sparse_linear.backward(x, order, dz, 30), linear.backward(dense[order], dz), strict=True):
         same_bits(got, want)
-
-
-def test_example():
-    assert doctest.testmod(sparse_linear) == (0, 6)

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
-from ..kernels.layers import softmax
+from ..kernels.models import softmax
 from ..kernels.numerics import exp_any
 from ._losses import CLASSIFICATION, REGRESSION, Loss
 from ._rates import centre_and_spread

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from .._arrays import Array
-from ..kernels.epochs import moments
+from ..kernels.models import moments
 from ..optim import Optimizer
 from ._losses import Loss
 from ._progress import Progress

@@ -29,7 +29,7 @@ J. Duchi, Y. Singer, "Efficient online and batch learning using forward backward
 https://jmlr.org/papers/v10/duchi09a.html
 
 >>> import numpy as np
->>> from pyopt.kernels.epochs import linear_sgd
+>>> from pyopt.kernels.models import linear_sgd
 >>> w, b = np.zeros((1, 2)), np.zeros(1)
 >>> x, y = np.array([[1.0, 2.0]]), np.array([[1.0]])
 >>> linear_sgd.epoch("squared", x, np.array([0]), w, b, y, np.ones(1), np.array([0.25]), 1)
@@ -71,7 +71,7 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     arrays = (x, order, w, b, y, weight, rate, np.empty_like(w), sums)
     strides = (0, 0, features * size, size, y.shape[1] * size, 0, 0, features * size, 8)
     sizes = (len(order), features, batch)
-    engine.each(isa.tiles(), f"epochs.linear_sgd_{loss}", arrays, strides, sizes, tuple(penalties), models)
+    engine.each(isa.tiles(), f"models.linear_sgd_{loss}", arrays, strides, sizes, tuple(penalties), models)
     return norms.tree_sum(sums)
 
 

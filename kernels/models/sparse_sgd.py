@@ -22,7 +22,7 @@ https://jmlr.org/papers/v10/langford09a.html; B. Carpenter, "Lazy sparse stochas
 multinomial logistic regression", 2008, https://lingpipe.files.wordpress.com/2008/04/lazysgdregression.pdf
 
 >>> import numpy as np
->>> from pyopt.kernels.epochs import sparse_sgd
+>>> from pyopt.kernels.models import sparse_sgd
 >>> data, indices, indptr = np.ones(1), np.array([1], np.int32), np.array([0, 1])
 >>> w, b = np.zeros((1, 3)), np.zeros(1)
 >>> x = data, indices, indptr
@@ -48,7 +48,7 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     strides = (0, 0, 0, 0, features * size, size, y.shape[1] * size, 0, 0, room * size, features * 8, 8)
     scalars = (penalties.two_alpha, penalties.threshold, penalties.intercept)
     sizes = (len(order), features, room)
-    engine.each(isa.tiles(), f"epochs.sparse_sgd_{loss}", arrays, strides, sizes, scalars, models)
+    engine.each(isa.tiles(), f"models.sparse_sgd_{loss}", arrays, strides, sizes, scalars, models)
     return norms.tree_sum(sums)
 
 

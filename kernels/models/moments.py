@@ -9,7 +9,7 @@ Source: K. Pearson, "Contributions to the mathematical theory of evolution", 189
 https://doi.org/10.1098/rsta.1894.0003
 
 >>> import numpy as np
->>> from pyopt.kernels.epochs import moments
+>>> from pyopt.kernels.models import moments
 >>> x, weight = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0])
 >>> moments.first(x, weight), moments.second(x, np.ones(2), weight)
 (73.0, 131.0)
@@ -41,10 +41,10 @@ def _along(x):
 def first(x, weight):
     """Return the weighted sum of the elements of x."""
     strides = (x.shape[1] * x.itemsize, weight.itemsize)
-    return engine.sweep(isa.tiles(), "epochs.row_sums", (x, weight), strides, x.shape, (), True)
+    return engine.sweep(isa.tiles(), "models.row_sums", (x, weight), strides, x.shape, (), True)
 
 
 def second(x, centre, weight):
     """Return the weighted sum of the squares of the elements of x, as they differ from the centre of their column."""
     strides = (x.shape[1] * x.itemsize, 0, weight.itemsize)
-    return engine.sweep(isa.tiles(), "epochs.row_squares", (x, centre, weight), strides, x.shape, (), True)
+    return engine.sweep(isa.tiles(), "models.row_squares", (x, centre, weight), strides, x.shape, (), True)

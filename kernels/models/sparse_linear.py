@@ -9,7 +9,7 @@ the matrix. The caller checks them: this is the inside of ``pyopt.estimators``.
 Source: I. Duff, R. Grimes, J. Lewis, "Sparse matrix test problems", 1989, https://doi.org/10.1145/62038.62043
 
 >>> import numpy as np
->>> from pyopt.kernels.layers import sparse_linear
+>>> from pyopt.kernels.models import sparse_linear
 >>> x = np.array([2.0, 3.0]), np.array([1, 0], np.int32), np.array([0, 1, 2])
 >>> w, b, rows = np.array([[10.0], [100.0]]), np.array([0.5]), np.array([1, 0])
 >>> print(sparse_linear.forward(x, rows, w, b).ravel())
@@ -48,7 +48,7 @@ def forward(x, rows, w, b):
     """Return z of some rows."""
     z = np.empty((len(rows), len(b)), w.dtype)
     strides = (0, 0, 0, rows.itemsize, 0, 0, z.shape[1] * z.itemsize)
-    engine.sweep(isa.tiles(), "layers.sparse_forward", (*x, rows, w, b, z), strides, z.shape)
+    engine.sweep(isa.tiles(), "models.sparse_forward", (*x, rows, w, b, z), strides, z.shape)
     return z
 
 
@@ -56,5 +56,5 @@ def backward(x, rows, dz, inputs):
     """Return dw and db, for the same rows."""
     dw, db = np.empty((inputs, dz.shape[1]), dz.dtype), np.empty(dz.shape[1], dz.dtype)
     sizes = (1, len(rows), inputs, dz.shape[1])  # one call: rows meet in the same weights
-    engine.sweep(isa.tiles(), "layers.sparse_backward", (*x, rows, dz, dw, db), (0,) * 7, sizes)
+    engine.sweep(isa.tiles(), "models.sparse_backward", (*x, rows, dz, dw, db), (0,) * 7, sizes)
     return dw, db

@@ -7,8 +7,8 @@ import pytest
 
 import pyopt
 from helpers import same_bits, tame, wild
-from pyopt.kernels.epochs import linear_sgd, moments, sparse_sgd
-from pyopt.kernels.epochs.linear_sgd import Penalties
+from pyopt.kernels.models import MODELS, linear_sgd, moments, sparse_sgd
+from pyopt.kernels.models.linear_sgd import Penalties
 
 LOSSES = ("squared", "logistic")
 PULLS = (
@@ -144,10 +144,13 @@ def test_intercept_may_stay():
     same_bits(b, before)
 
 
-@pytest.mark.parametrize("module", [linear_sgd, sparse_sgd, moments])
-def test_example(module):
-    assert doctest.testmod(module).failed == 0
-    assert doctest.testmod(module).attempted >= 4
+@pytest.mark.parametrize("stem", MODELS)
+def test_example_and_source(stem):
+    result = doctest.testmod(MODELS[stem], raise_on_error=False)
+    assert result.attempted >= 3
+    assert result.failed == 0
+    assert "\nRanges: " in MODELS[stem].__doc__
+    assert "\nSource: " in MODELS[stem].__doc__
 
 
 # ---- moments

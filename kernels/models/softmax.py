@@ -12,7 +12,7 @@ Source: J. Bridle, "Probabilistic interpretation of feedforward classification n
 statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-9_28
 
 >>> import numpy as np
->>> from pyopt.kernels.layers import softmax
+>>> from pyopt.kernels.models import softmax
 >>> print(softmax.forward(np.array([[0.0, 0.0, 0.0, 0.0]])))
 [[0.25 0.25 0.25 0.25]]
 >>> print(softmax.forward(np.array([[0.0]])))
@@ -51,5 +51,5 @@ def forward(z):
         raise ValueError(f"z has shape {z.shape}: must be (rows, columns) with at least one column")
     p = np.empty((len(z), max(2, z.shape[1])), z.dtype)
     strides = z.shape[1] * z.itemsize, p.shape[1] * p.itemsize
-    engine.sweep(isa.tiles(), "layers.softmax_forward", (z, p), strides, z.shape)
+    engine.sweep(isa.tiles(), "models.softmax_forward", (z, p), strides, z.shape)
     return p
