@@ -22,6 +22,19 @@ SCALAR = {
     ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
+    ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",
+    ("models.descend", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend", "for k in range(at, at + stop - i):"): "a sum in order, of one number a row",
+    ("models.descend_sparse", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend_sparse", "for k in range(start, end):"): "a call for each row",
+    ("models.descend_sparse", "for j in range(indptr[row], indptr[row + 1]):"): "through indices, which may repeat",
+    ("models.settle", "for k in range(n):"): "through indices, which may repeat",
+    ("models.row_product", "while k + 4 <= n:"): "through indices",
+    ("models.row_product", "while k < n:"): "at most 3 products a row",
+    ("models.row_sums", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.row_squares", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
+    ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
 FUNCTION = re.compile(r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_(\d)__pyx_f|__pyx_f)_\w+?_tiles_\w+?_(\w+)\(.*\{$")

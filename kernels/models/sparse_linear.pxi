@@ -17,12 +17,12 @@ cdef void sparse_forward(const real* data, const int32_t* indices, const int64_t
 
 
 cdef void sparse_backward(const real* data, const int32_t* indices, const int64_t* indptr, const int64_t* order,
-                          const real* dz, real* dw, real* db, Py_ssize_t one, Py_ssize_t rows, Py_ssize_t inputs,
+                          const real* dz, real* dw, real* db, Py_ssize_t calls, Py_ssize_t rows, Py_ssize_t inputs,
                           Py_ssize_t outputs) noexcept nogil:
     cdef Py_ssize_t i, j, k
     cdef const real* d
     cdef real* to
-    for j in range(one * inputs * outputs):
+    for j in range(inputs * outputs):
         dw[j] = 0
     for j in range(outputs):
         db[j] = 0
