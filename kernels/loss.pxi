@@ -26,10 +26,10 @@ cdef void spread(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, P
         n -= count
 
 
-cdef void rounded(real* values, const double* terms, Py_ssize_t n) noexcept nogil:
+cdef void rounded(real* values, const double* exact, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        values[i] = <real>terms[i]
+        values[i] = <real>exact[i]
 
 
 cdef void neither(const real* x, double* terms, real low, real high, Py_ssize_t n) noexcept nogil:

@@ -132,7 +132,7 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
     cdef int j, spread = 0
     cdef bint f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
     if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
-        raise ValueError(f"{len(arrays)} arrays and {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
+        raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     c.run = tile_of(table, name, f64)
     c.leaf, c.lanes = tile_of(table, "norms.leaf", f64), tile_of(table, "norms.lanes", f64)
     c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)

@@ -50,10 +50,11 @@ def weights(given: Any, name: str, dtype: np.dtype[Any], shapes: list[tuple[int,
 
 def within(a: Array, name: str, high: float, allowed: str) -> None:
     """Raise where an element is below 0, above ``high``, infinite or NaN. NumPy's min and max keep a NaN."""
-    if a.size and not (a.min() >= 0 and a.max() <= high and a.max() < np.inf):
+    least, most = (a.min(), a.max()) if a.size else (0.0, 0.0)
+    if not (least >= 0 and most <= high and most < np.inf):
         wrong = ~((a >= 0) & (a <= high) & (a < np.inf))
         first = np.unravel_index(int(wrong.argmax()), a.shape)
-        place = "".join(f"[{', '.join(map(str, first))}]" if first else "")
+        place = f"[{', '.join(map(str, first))}]" if first else ""
         raise ValueError(f"{name}{place} is {a[first]}: must be {allowed}")
 
 
