@@ -86,7 +86,8 @@ def torch_dropout(x):
     return torch.nn.functional.dropout(x, P)
 
 
-CASES = {  # shape, numbers read and written for each element in forward and backward, what torch differentiates, bar if any
+# shape, numbers read and written for each element in forward and backward, what torch differentiates, bar if any
+CASES = {
     "batch_norm": (IMAGES, 8, ("x", "weight", "bias"), 3.0),  # x twice, y; x and dy twice, dx
     "layer_norm": (ROWS, 5, ("x", "weight", "bias"), None),
     "bias_gelu": (ROWS, 5, ("x", "bias"), None),

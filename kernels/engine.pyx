@@ -68,6 +68,16 @@ def features():
     return [*found, "baseline"]
 
 
+def enter_mode():
+    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
+    return ieee_mode()
+
+
+def leave_mode(uint64_t old):
+    """Return to the mode of the caller."""
+    restore_mode(old)
+
+
 def power(double x, Py_ssize_t n):
     """Return ``x**n`` for n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
     cdef double y = 1

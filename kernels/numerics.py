@@ -7,17 +7,30 @@ same bits; all stay within 2 ulp of the exact value on the domain given. Every f
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .engine import power
+from .engine import enter_mode, leave_mode, power
 
 __all__ = [
-    "exp", "exp_any", "flush", "gate", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "sqrt",
+    "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "sqrt",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@contextlib.contextmanager
+def ieee() -> Iterator[None]:
+    """Compute in the default floating-point mode, whatever the caller has set, and without NumPy's warnings."""
+    old = enter_mode()
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        leave_mode(old)
 
 
 def sqrt(x: Array) -> Array:

@@ -49,6 +49,17 @@ def vector(a: Any, x: Array, name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {a.shape}: must be {shape}, as x has shape {x.shape}")
 
 
+def running(mean: Array | None, var: Array | None, training: bool, **others: Array | None) -> None:
+    """Check that running statistics are there where they are needed, and can be updated in training."""
+    if (mean is None) != (var is None):
+        raise ValueError("running_mean and running_var: give both or neither")
+    if not training and mean is None:
+        raise ValueError("running_mean=None, running_var=None: training=False needs them")
+    if training and mean is not None and var is not None:
+        written(mean, "running_mean", running_var=var, **others)
+        written(var, "running_var", **others)
+
+
 def statistic(a: Any, name: str, shape: tuple[int, ...]) -> None:
     """Check what a forward pass returned in float64."""
     checks.rows_array(a, name)
@@ -94,12 +105,6 @@ def ones(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
 def zeros(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
     """Return a, or zeros."""
     return np.zeros(shape, x.dtype) if a is None else a
-
-
-def wide(a: Any) -> Array:
-    """Return a in float64."""
-    made: Array = a.astype(np.float64)
-    return made
 
 
 def flag(value: Any, name: str) -> bool:

@@ -69,23 +69,16 @@ def batch_norm(
             _given.vector(a, x, name, channels)
     training = _given.flag(training, "training")
     momentum, eps = _MOMENTUM.check(momentum), _EPS.check(eps)
-    if (running_mean is None) != (running_var is None):
-        raise ValueError("running_mean and running_var: give both or neither")
     count = planes.shape[0] * planes.shape[2]
     if training and count < 2:
         raise ValueError(f"x has shape {x.shape}, {count} numbers a channel: training=True needs 2 at least")
-    if not training and running_mean is None:
-        raise ValueError("running_mean=None, running_var=None: training=False needs them")
-    if training and running_mean is not None and running_var is not None:
-        _given.written(running_mean, "running_mean", x=x, weight=weight, bias=bias, running_var=running_var)
-        _given.written(running_var, "running_var", x=x, weight=weight, bias=bias)
+    _given.running(running_mean, running_var, training, x=x, weight=weight, bias=bias)
     y = _given.out(out, x, x=x, **given)
-    moments = () if training else (_given.wide(running_mean), _given.wide(running_var))
+    moments = () if training else (running_mean, running_var)
     w, b = _given.ones(weight, x, channels), _given.zeros(bias, x, channels)
     mean, variance, inv_std = _batch_norm.forward(planes, w, b, eps, y.reshape(planes.shape), *moments)
     if training and running_mean is not None:
-        _batch_norm.running(running_mean, momentum, mean)
-        _batch_norm.running(running_var, momentum, variance * (count / (count - 1.0)))
+        _batch_norm.running(planes, running_mean, running_var, momentum, mean, variance)
     return y, mean, inv_std
 
 

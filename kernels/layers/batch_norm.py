@@ -32,6 +32,7 @@ shift", ICML 2015, https://arxiv.org/abs/1502.03167
 import numpy as np
 
 from .. import engine, isa, norms
+from ..numerics import ieee
 
 
 def reference_forward(x, weight, bias, eps, mean=None, variance=None):
@@ -86,11 +87,13 @@ def shares(x, total, product, inv_std):
 
 def forward(x, weight, bias, eps, y, mean=None, variance=None):
     """Fill y; return mean, variance and inv_std. All arrays are checked, and x is (samples, channels, pixels)."""
-    with np.errstate(all="ignore"):
+    with ieee():
         if mean is None:
             at = shift(x)
             total, squares = _sums("squares", (x, at), x)
             mean, variance = moments(total, squares, at, _count(x))
+        else:
+            mean, variance = mean.astype(np.float64), variance.astype(np.float64)
         inv_std = 1.0 / np.sqrt(variance + eps)
         _planes("forward", (x, y), (*factors(weight, mean, inv_std), bias), x)
         return mean, variance, inv_std
@@ -98,7 +101,7 @@ def forward(x, weight, bias, eps, y, mean=None, variance=None):
 
 def backward(dy, x, weight, mean, inv_std, dx, given):
     """Fill dx; return dweight and dbias. All arrays are checked, and x is (samples, channels, pixels)."""
-    with np.errstate(all="ignore"):
+    with ieee():
         total, product = _sums("products", (dy, x, mean), x)
         product = product * inv_std
         high, low, scale = factors(weight, mean, inv_std)
@@ -109,10 +112,12 @@ def backward(dy, x, weight, mean, inv_std, dx, given):
         return product.astype(x.dtype), total.astype(x.dtype)
 
 
-def running(old, momentum, new):
-    """Update a running statistic with the float64 one of a batch."""
-    with np.errstate(all="ignore"):
-        old[...] = (1.0 - momentum) * old.astype(np.float64) + momentum * new
+def running(x, running_mean, running_var, momentum, mean, variance):
+    """Update running statistics with those of the batch."""
+    unbiased = _count(x) / (_count(x) - 1.0)
+    with ieee():
+        for old, new in ((running_mean, mean), (running_var, variance * unbiased)):
+            old[...] = (1.0 - momentum) * old.astype(np.float64) + momentum * new
 
 
 def _sums(name, arrays, x):
@@ -122,7 +127,8 @@ def _sums(name, arrays, x):
     sums = np.zeros((max(leaves, 1), 2, channels))
     sizes = (leaves * channels, 0, channels, samples, pixels)
     strides = (0,) * (len(arrays) + 1)
-    block = 512 if pixels == 1 else 16
+    least, most = (32, 512) if pixels == 1 else (1, 16)
+    block = max(least, min(most, sizes[0] // (2 * engine.threads())))
     engine.sweep(isa.tiles(), f"layers.batch_norm_{name}", (*arrays, sums), strides, sizes, block=block, first=1)
     engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * channels, leaves, 2 * channels), block=512)
     return sums[0]

@@ -25,6 +25,7 @@ Source: J. L. Ba, J. R. Kiros, G. Hinton, "Layer normalization", 2016, https://a
 import numpy as np
 
 from .. import engine, isa, norms
+from ..numerics import ieee
 
 
 def reference_forward(x, weight, bias, eps):
@@ -80,6 +81,6 @@ def backward(dy, x, weight, mean, inv_std, dx):
     arrays, sizes = (dy, x, weight, mean, inv_std, dx, sums), (leaves, 0, rows, columns)
     engine.sweep(isa.tiles(), "layers.layer_norm_backward", arrays, (0,) * 7, sizes, block=1, first=1)
     engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)
-    with np.errstate(all="ignore"):
+    with ieee():
         dbias, dweight = sums[0].astype(x.dtype)
         return dweight, dbias
