@@ -20,6 +20,13 @@ SCALAR = {
     ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
     ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
     ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("augment.take_bytes", "for x in range(start, stop):"): "no instruction set gathers bytes",
+    ("augment.scatter", "for x in range(n):"): "stores to every third place or so",
+    ("augment.blend_sample", "for y in range(box[0], box[2]):"): "copies of a row of the box",
+    ("augment.warp", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.blend", "for n in range(samples):"): "calls: the loops are those of blend_sample",
+    ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
     ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",
@@ -37,7 +44,9 @@ SCALAR = {
     ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
-FUNCTION = re.compile(r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_(\d)__pyx_f|__pyx_f)_\w+?_tiles_\w+?_(\w+)\(.*\{$")
+FUNCTION = re.compile(
+    r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+)\((\w+).*\{$"
+)
 COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
 NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
 
@@ -59,8 +68,8 @@ def innermost(text, names):
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
-            real, name = found.groups()
-            function = (name, {"0": "float32", "1": "float64", None: "any type"}[real]) if name in names else None
+            name, kind = found.groups()  # told apart by the type of the first argument
+            function = (name, kind) if name in names else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
         if not function:

@@ -42,7 +42,7 @@ ctypedef union scalars_t:           # those of one tile
 
 cdef enum:
     MAX_ARRAYS = 8                  # p, g, the states of a rule and the EMA
-    MAX_SIZES = 8                   # of a tile
+    MAX_SIZES = 12                  # of a sweep: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     LEAF = 4096                     # terms in a leaf of the reduction tree
     SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings

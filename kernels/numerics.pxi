@@ -1,21 +1,34 @@
 # Elementary functions of tiles; numerics.py says what each is.
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport INFINITY, fabs, fabsf
+from libc.math cimport floor as floor64
+from libc.math cimport floorf as floor32
 from libc.math cimport sqrt as sqrt64
 from libc.math cimport sqrtf as sqrt32
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 ctypedef fused real:
     float
     double
 
+ctypedef fused pixel:
+    uint8_t
+    float
+    double
 
 cdef inline real sqrt(real x) noexcept nogil:
     if real is float:
         return sqrt32(x)                # the double form would turn the whole expression to double
     else:
         return sqrt64(x)
+
+
+cdef inline real floor(real x) noexcept nogil:
+    if real is float:
+        return floor32(x)
+    else:
+        return floor64(x)
 
 
 cdef inline real sign(real x) noexcept nogil:

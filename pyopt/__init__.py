@@ -13,7 +13,7 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
-from . import functional, layers, losses
+from . import augment, functional, layers, losses
 from ._config import show_config
 from .kernels.penalties.elastic_net import ElasticNet
 from .kernels.penalties.l1 import L1
@@ -35,6 +35,7 @@ __all__ = [
     "Momentum",
     "Optimizer",
     "RMSprop",
+    "augment",
     "functional",
     "get_num_threads",
     "layers",

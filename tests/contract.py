@@ -12,6 +12,7 @@ SECTIONS = {
     "penalties": ("Gradient", "Ranges", "Source"),
     "losses": ("Ranges", "Deviations", "Source"),
     "layers": ("Ranges", "Deviations", "Source"),
+    "augment": ("Ranges", "Deviations", "Source"),
 }
 OUTPUTS = ("gradient", "terms")  # of a loss: what its reference returns, the tile takes as arrays
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
@@ -98,6 +99,33 @@ def constant(path: Path, name: str) -> object:
         if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [name]:
             return ast.literal_eval(node.value)
     return None
+
+
+def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> list[str]:
+    """Return what is missing from a stem of augmentation, or which of its forms disagree in their arrays.
+
+    The reference takes the arrays and then lengths, the GPU form the arrays and then the place of a pixel, the tile
+    the arrays and ``out``; another tile, for bytes, takes the same.
+    """
+    found = [] if exported else [f"{stem}: not exported in pyopt.augment"]
+    missing = [suffix for suffix in (".py", ".pxi", "_cuda.py") if not (folder / f"{stem}{suffix}").exists()]
+    if missing:
+        return found + [f"{stem}: no file {stem}{suffix}" for suffix in missing]
+    text = (ast.get_docstring(ast.parse((folder / f"{stem}.py").read_text()), clean=False) or "").rstrip()
+    found += [f"{stem}: {fault}" for fault in docstring_faults(text, "augment")]
+    want = (pxi_arguments(folder / f"{stem}.pxi", stem) or ["nothing"])[:-1]
+    rows = {name: tiles.get(f"augment.{name}") for name in (stem, f"{stem}_bytes")}
+    forms = {
+        f"reference in {stem}.py": arguments(folder / f"{stem}.py", "reference"),
+        f"{stem} in {stem}_cuda.py": arguments(folder / f"{stem}_cuda.py", stem),
+        f"{stem}_bytes in {stem}.pxi": pxi_arguments(folder / f"{stem}.pxi", f"{stem}_bytes"),
+        **{f"augment.{name} as compiled": None if row is None else list(row[2]) for name, row in rows.items()},
+    }
+    return found + [
+        f"{stem}: {form} takes {given}, {stem} in {stem}.pxi takes {want}"
+        for form, given in forms.items()
+        if given is None or given[: len(want)] != want
+    ]
 
 
 def arguments(path: Path, name: str) -> list[str] | None:

@@ -1,7 +1,3 @@
-from libc.stdint cimport int32_t
-from libc.string cimport memset
-
-
 cdef inline real highest(const real* x, Py_ssize_t n) noexcept nogil:
     """The largest of n numbers, compared as integers of the same order, which vectorises; with a NaN, any number."""
     cdef Py_ssize_t j
