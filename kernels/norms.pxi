@@ -32,7 +32,7 @@ cdef void leaf(const double* terms, double* sum, Py_ssize_t n) noexcept nogil:
     sum[0] = fold_lanes(lane)
 
 
-cdef void squares(const real* x, double* sum, Py_ssize_t n) noexcept nogil:
+cdef inline double square_leaf(const real* x, Py_ssize_t n) noexcept nogil:
     cdef double[32] lane
     cdef double y
     cdef Py_ssize_t i = 0, j
@@ -46,7 +46,38 @@ cdef void squares(const real* x, double* sum, Py_ssize_t n) noexcept nogil:
     for j in range(n - i):
         y = <double>x[i + j]
         lane[j] = lane[j] + y * y
-    sum[0] = fold_lanes(lane)
+    return fold_lanes(lane)
+
+
+cdef void squares(const real* x, double* sum, Py_ssize_t n) noexcept nogil:
+    sum[0] = square_leaf(x, n)
+
+
+cdef inline double tree_of_squares(const real* x, Py_ssize_t n) noexcept nogil:
+    """The sum over the tree, which folds as the leaves come: each number of pairs of one height is joined at once."""
+    cdef double[64] sum
+    cdef int[64] height
+    cdef int depth = 0
+    cdef Py_ssize_t k = 0
+    while k < n:
+        sum[depth] = square_leaf(x + k, min(<Py_ssize_t>4096, n - k))
+        height[depth] = 0
+        depth = depth + 1
+        while depth > 1 and height[depth - 1] == height[depth - 2]:
+            depth = depth - 1
+            sum[depth - 1] = sum[depth - 1] + sum[depth]
+            height[depth - 1] = height[depth - 1] + 1
+        k = k + 4096
+    while depth > 1:
+        depth = depth - 1
+        sum[depth - 1] = sum[depth - 1] + sum[depth]
+    return sum[0] if depth else 0
+
+
+cdef void row_squares(const real* x, double* sums, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        sums[i] = tree_of_squares(x + i * size, size)
 
 
 cdef void nonfinite(const real* x, double* terms, Py_ssize_t n) noexcept nogil:

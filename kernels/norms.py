@@ -10,6 +10,7 @@ another. Where a sample has one term, these are plain sums of 64 numbers, which 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,19 @@ def clip_factor(norm: float, largest: float) -> float:
     """Return what a gradient of this norm is multiplied by to have a norm of at most ``largest``, as in torch."""
     factor = largest / (norm + 1e-6)
     return 1.0 if largest == math.inf or factor > 1.0 else factor
+
+
+def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Return ``function(squares, size, *scalars)`` of each row, in p's dtype and shaped to multiply with ``p``.
+
+    ``squares`` is the sum of the squares of a row of ``size`` elements; a row is what the first index selects.
+    """
+    real = p.dtype.type
+    count = len(p) if p.ndim else 1
+    size = max(1, p.size // max(1, count))
+    sums = [fold(squares(row)) for row in p.reshape(count, -1)] if p.size else [0.0] * count
+    factors = [real(function(x, size, *map(real, scalars))) for x in sums]
+    return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
 
 
 def _leaf(terms: np.ndarray[Any, Any]) -> Any:

@@ -5,7 +5,7 @@ from libc.math cimport floor as floor64
 from libc.math cimport floorf as floor32
 from libc.math cimport sqrt as sqrt64
 from libc.math cimport sqrtf as sqrt32
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 ctypedef fused real:
@@ -37,6 +37,22 @@ cdef inline real sign(real x) noexcept nogil:
 
 cdef inline real maximum(real a, real b) noexcept nogil:
     return b if b > a else a
+
+
+cdef inline real absolute(real x) noexcept nogil:
+    if real is float:
+        return fabsf(x)
+    else:
+        return fabs(x)
+
+
+cdef inline real positive(real x) noexcept nogil:
+    return 0 if x < 0 else x
+
+
+cdef inline real soft(real x, real threshold) noexcept nogil:
+    cdef real moved = x - threshold if x > 0 else x + threshold
+    return 0 if absolute(x) <= threshold else moved
 
 
 cdef inline real flush(real x) noexcept nogil:
@@ -185,4 +201,4 @@ cdef inline double log(double x) noexcept nogil:
     y = y * z + 1.0 / 5.0
     y = y * z + 1.0 / 3.0
     y = 2.0 * s + (2.0 * s) * (z * y)
-    return x if x != x else e * 0.693147180369123816490 + (y + e * 1.90821492927058770002e-10)
+    return x if x - x != 0 else e * 0.693147180369123816490 + (y + e * 1.90821492927058770002e-10)

@@ -16,7 +16,8 @@ import numpy as np
 from .engine import enter_mode, leave_mode, power
 
 __all__ = [
-    "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "sqrt",
+    "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "positive", "power", "relu",
+    "sign", "soft", "sqrt",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,6 +47,17 @@ def sign(x: Array) -> Array:
 def maximum(a: Array, b: Array) -> Array:
     """The larger one; ``a`` where either is NaN."""
     return np.where(b > a, b, a)
+
+
+def positive(x: Array) -> Array:
+    """``x``, 0 where it is less."""
+    return np.where(x < 0, x.dtype.type(0), x)
+
+
+def soft(x: Array, threshold: Array) -> Array:
+    """``x`` moved towards 0 by ``threshold``, at most to +0."""
+    moved = np.where(x > 0, x - threshold, x + threshold)
+    return np.where(np.abs(x) <= threshold, x.dtype.type(0), moved)
 
 
 def flush(x: Array) -> Array:
@@ -152,4 +164,4 @@ def log(x: Array) -> Array:
     for n in range(19, 1, -2):
         y = y * z + 1.0 / n
     y = 2.0 * s + (2.0 * s) * (z * y)
-    return np.where(np.isnan(x), x, e * _LN2[8][0] + (y + e * _LN2[8][1]))
+    return np.where(~np.isfinite(x), x, e * _LN2[8][0] + (y + e * _LN2[8][1]))

@@ -21,6 +21,23 @@ def maximum(a, b):
     return b if b > a else a
 
 
+def zero(x):
+    return type(x)(0)
+
+
+def one(x):
+    return type(x)(1)
+
+
+def positive(x):
+    return type(x)(0) if x < 0 else x
+
+
+def soft(x, threshold):
+    moved = x - threshold if x > 0 else x + threshold
+    return type(x)(0) if abs(x) <= threshold else moved
+
+
 def flush(x):
     return type(x)(0) if abs(x) < np.finfo(type(x)).tiny else x
 

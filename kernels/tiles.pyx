@@ -8,6 +8,7 @@ include "norms.pxi"
 include "philox.pxi"
 include "normal.pxi"
 include "loss.pxi"
-include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and fill()
+include "codecs.pxi"
+include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and all_tiles()
 
-TILES = fill()
+TILES = all_tiles()

@@ -15,9 +15,17 @@ if _there not in (_here, _here / "pyopt"):  # an editable install of another clo
 
 from . import augment, functional, layers, losses
 from ._config import show_config
+from .kernels.penalties.box import Box
 from .kernels.penalties.elastic_net import ElasticNet
+from .kernels.penalties.group_lasso import GroupLasso
+from .kernels.penalties.huber_l1 import HuberL1
 from .kernels.penalties.l1 import L1
 from .kernels.penalties.l2 import L2
+from .kernels.penalties.log_sum import LogSum
+from .kernels.penalties.max_norm import MaxNorm
+from .kernels.penalties.mcp import MCP
+from .kernels.penalties.non_negative import NonNegative
+from .kernels.penalties.scad import SCAD
 from .kernels.threads import get_num_threads, set_num_threads
 from .loss_scale import DynamicLossScale
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
@@ -25,14 +33,22 @@ from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 __all__ = [
     "L1",
     "L2",
+    "MCP",
+    "SCAD",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Box",
     "DynamicLossScale",
     "ElasticNet",
+    "GroupLasso",
+    "HuberL1",
     "Lion",
+    "LogSum",
+    "MaxNorm",
     "Momentum",
+    "NonNegative",
     "Optimizer",
     "RMSprop",
     "augment",

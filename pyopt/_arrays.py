@@ -31,13 +31,15 @@ def reference() -> Iterator[None]:
         _reference = before
 
 
-def beside(p: Array, start: float | Array) -> Array:
-    """Return a new array of p's shape, dtype and strides that holds ``start``.
+def beside(p: Array, start: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a new array of p's shape and order in memory that holds ``start``.
 
-    Its address has p's offset within a cache line, so that one short first tile aligns both.
+    It lies as many elements behind a cache line as p does, so that one short first tile aligns both.
     """
-    raw = np.empty(p.nbytes + 64, np.uint8)
-    offset = (p.__array_interface__["data"][0] - raw.__array_interface__["data"][0]) % 64
-    state: Array = np.ndarray(p.shape, p.dtype, raw, offset, p.strides)
+    raw = np.empty(p.size * dtype.itemsize + 64, np.uint8)
+    first = p.__array_interface__["data"][0] // p.itemsize * dtype.itemsize
+    offset = (first - raw.__array_interface__["data"][0]) % 64
+    strides = [stride // p.itemsize * dtype.itemsize for stride in p.strides]
+    state: Array = np.ndarray(p.shape, dtype, raw, offset, strides)
     state[...] = start
     return state

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, make_plan
-from ._group import GRAD_SCALE, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, Group
 from .kernels.rules import RULES
 from .kernels.spec import Rule
 
@@ -35,12 +35,12 @@ def _functional(rule: Rule) -> Callable[..., None]:
         taken = [int(step.item()) for step in steps]
         columns = [
             _complete(given[name], name, len(params)) if on else [None] * len(params)
-            for name, on in zip(lists, group.structure[0], strict=False)
+            for name, on in zip(lists, group.structure[0], strict=True)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
-        states = list(zip(*columns, [None] * len(params), strict=True))
+        states = [[*(column[i] for column in columns), *[None] * len(PLACES)] for i in range(len(params))]
         scale = GRAD_SCALE.check(given["grad_scale"])
-        stages = [group.structure[1]]
+        stages = [group.stages]
         plan = make_plan(
             f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
         )
@@ -57,13 +57,15 @@ def _functional(rule: Rule) -> Callable[..., None]:
 def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
     """Return the lists by position, then every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
     defaults: dict[str, Any] = {}
-    without = {"ema_decay", *(state.start for state in rule.states)}  # they belong to states that the caller owns
+    # what belongs to arrays that the caller owns or to none
+    without = {"ema_decay", "ema_bias_correction", *(state.start for state in rule.states)}
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
             defaults |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
         elif hyper.name not in without:
             defaults[hyper.name] = hyper.default
-    defaults |= {"penalty": None, "grad_scale": 1.0, "zero_grads": False}
+    defaults |= {name: OPTIONS[name] for name in ("penalty", "prox", "metric", "rounding", "seed")}
+    defaults |= {"grad_scale": 1.0, "zero_grads": False}
     return inspect.Signature(
         [
             *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in lists),
@@ -74,7 +76,11 @@ def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
 
 def _hypers(rule: Rule, given: dict[str, Any]) -> dict[str, Any]:
     """Return the values that ``Group`` takes."""
-    values: dict[str, Any] = {"penalty": given["penalty"]}
+    if given["rounding"] == "remainder":
+        raise ValueError(
+            "rounding='remainder': must be 'nearest' or 'stochastic', a remainder needs an array of its own"
+        )
+    values: dict[str, Any] = {name: given.get(name, default) for name, default in OPTIONS.items()}
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
             values[hyper.name] = tuple(given[f"{hyper.name[:-1]}{i}"] for i in (1, 2))

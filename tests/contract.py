@@ -9,20 +9,22 @@ from pathlib import Path
 
 SECTIONS = {
     "rules": ("States", "Ranges", "Deviations", "Source"),
-    "penalties": ("Gradient", "Ranges", "Source"),
+    "penalties": ("Ranges", "Source"),
     "losses": ("Ranges", "Deviations", "Source"),
     "layers": ("Ranges", "Deviations", "Source"),
     "augment": ("Ranges", "Deviations", "Source"),
 }
 OUTPUTS = ("gradient", "terms")  # of a loss: what its reference returns, the tile takes as arrays
+ONLY = ("steps", "factor", "size")  # where a tile writes to, and a length
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
-def faults(folder: Path, stem: str, kernel: str, *, tiles: Mapping, exported: bool, golden: bool) -> list[str]:
+def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, tiles: Mapping, exported: bool,
+           golden: bool) -> list[str]:  # fmt: skip
     """Return what is missing from a stem, or disagrees between its forms; an empty list for a complete one.
 
-    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``tiles`` is the
-    table of compiled functions.
+    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``forms`` are the
+    functions in its .py and what they are called in the other two; ``tiles`` is the table of compiled functions.
     """
     family = folder.name
     found = [f"{stem}: not exported in pyopt"] if not exported else []
@@ -37,7 +39,11 @@ def faults(folder: Path, stem: str, kernel: str, *, tiles: Mapping, exported: bo
         found += [f"{stem}: {fault}" for fault in docstring_faults(text, family)]
     if missing:
         return found + missing
-    return found + [f"{stem}: {fault}" for fault in signature_faults(folder, kernel, tiles)]
+    return found + [
+        f"{stem}: {fault}"
+        for reference, name in forms.items()
+        for fault in signature_faults(folder, kernel, reference, name, tiles)
+    ]
 
 
 def docstring_faults(text: str, family: str) -> list[str]:
@@ -67,14 +73,12 @@ def docstring_faults(text: str, family: str) -> list[str]:
     return found
 
 
-def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
-    """Return how the forms of a kernel differ in their arguments."""
+def signature_faults(folder: Path, kernel: str, reference: str, name: str, tiles: Mapping) -> list[str]:
+    """Return how the forms of a function differ in their arguments, but for what only one of them needs."""
     pieces = constant(folder / f"{kernel}.py", "PIECES")
     if pieces is not None:  # a loss over rows: its form for a GPU is in pieces, put together by the tests
         path = folder / f"{kernel}_cuda.py"
         return [f"no {piece} in {path.name}" for piece in pieces if arguments(path, piece) is None]
-    name = f"{kernel}_gradient" if folder.name == "penalties" else kernel
-    reference = "gradient" if folder.name == "penalties" else "reference"
     forms = {
         f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
         f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
@@ -82,8 +86,8 @@ def signature_faults(folder: Path, kernel: str, tiles: Mapping) -> list[str]:
     }
     row = tiles.get(f"{folder.name}.{name}")
     forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
-    if folder.name == "losses":
-        forms = {form: given and [a for a in given if a not in OUTPUTS] for form, given in forms.items()}
+    only = OUTPUTS if folder.name == "losses" else ONLY
+    forms = {form: given and [x for x in given if x not in only] for form, given in forms.items()}
     found = [f"no {form}" for form, given in forms.items() if given is None]
     first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
     return found + [

@@ -13,13 +13,15 @@ import pytest
 import pyopt
 from pyopt import _arrays
 from pyopt.kernels import isa
-from pyopt.kernels.spec import Hyper
+from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.spec import Projection
 
 OPTIMIZERS = {
     cls.rule.name: cls
     for cls in vars(pyopt).values()
     if inspect.isclass(cls) and issubclass(cls, pyopt.Optimizer) and cls is not pyopt.Optimizer
 }
+GRADIENTS = {stem: kind for stem, kind in PENALTIES.items() if not issubclass(kind, Projection) and not kind.by_row}
 EDGES = (0, 1, 3, 127, 128, 129, 1009, 1023, 1024, 1025)  # around both tile sizes, and a prime
 LARGE = 70_001  # a prime above the size from which a second thread is used
 
@@ -102,7 +104,8 @@ def everything(rule):
 
 def some_penalty(kind, place=0):
     """Return a penalty with coefficients that differ from each other, and from those at another ``place``."""
-    return kind(*(unusual(Hyper(f.name, 0.0), place + 2 * i) for i, f in enumerate(fields(kind))))
+    lowest = [max(f.metadata.get("low", 0.0), 0.0) for f in fields(kind)]
+    return kind(*(low + 0.05 * (place + 2 * i + 3) for i, low in enumerate(lowest)))
 
 
 def make(rule, params, **kwargs):

@@ -16,12 +16,25 @@ import pyopt
 from contract import faults
 from helpers import OPTIMIZERS
 from pyopt import functional, kernels
+from pyopt._group import OPTIONS
 from pyopt.kernels import isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
+from pyopt.kernels.spec import Projection
 
 FOLDER = Path(kernels.__file__).parent
+
+
+def rule_forms(rule):
+    return {"reference": rule.kernel, **({"steps": f"{rule.kernel}_steps"} if rule.steps else {})}
+
+
+def penalty_forms(penalty):
+    forms = {"slope": "slope", "shrink": "shrink"} if penalty.by_row else {"gradient": "gradient", "proximal": "prox"}
+    if issubclass(penalty, Projection):
+        del forms["slope" if penalty.by_row else "gradient"]
+    return {reference: f"{penalty.stem}_{name}" for reference, name in forms.items()}
 
 
 def test_rule(rule):
@@ -30,16 +43,29 @@ def test_rule(rule):
     )
     for tiles in map(isa.tiles, isa.available()):
         assert not faults(
-            FOLDER / "rules", rule.name, rule.kernel, tiles=tiles, exported=exported, golden=rule.name in golden.RULES
+            FOLDER / "rules",
+            rule.name,
+            rule.kernel,
+            rule_forms(rule),
+            tiles=tiles,
+            exported=exported,
+            golden=rule.name in golden.RULES,
         )
 
 
+@pytest.mark.parametrize("penalty", PENALTIES.values())
 def test_penalty(penalty):
     exported = penalty.__name__ in pyopt.__all__
     for tiles in map(isa.tiles, isa.available()):
         stem = penalty.stem
         assert not faults(
-            FOLDER / "penalties", stem, stem, tiles=tiles, exported=exported, golden=stem in golden.PENALTIES
+            FOLDER / "penalties",
+            stem,
+            stem,
+            penalty_forms(penalty),
+            tiles=tiles,
+            exported=exported,
+            golden=stem in golden.PENALTIES,
         )
 
 
@@ -48,7 +74,7 @@ def test_loss(stem):
     exported = inspect.isfunction(vars(pyopt.losses).get(stem))
     golden = stem in {row[0] for row in losses.KNOWN}
     for tiles in map(isa.tiles, isa.available()):
-        assert not faults(FOLDER / "losses", stem, stem, tiles=tiles, exported=exported, golden=golden)
+        assert not faults(FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden)
 
 
 @pytest.mark.parametrize("stem", sorted(LOSSES))
@@ -86,8 +112,11 @@ def test_docstring_names_states_and_hyper_parameters(rule):
             assert re.search(rf"\b{hyper.name}\b", ranges), f"{hyper.name} is not in Ranges:"
 
 
-def test_docstring_of_a_penalty_names_its_coefficients(penalty):
+@pytest.mark.parametrize("penalty", PENALTIES.values())
+def test_docstring_of_a_penalty_says_what_it_has(penalty):
     doc = importlib.import_module(penalty.__module__).__doc__
+    assert re.search(r"\bproximal\b", doc, re.IGNORECASE) or penalty.__name__ == "MaxNorm"
+    assert issubclass(penalty, Projection) or re.search("^Gradient: ", doc, re.MULTILINE)
     for field in fields(penalty):
         assert re.search(rf"^Ranges:.*\b{field.name}\b", doc, re.MULTILINE | re.DOTALL)
 
@@ -96,7 +125,7 @@ def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
     cls = OPTIMIZERS[rule.name]
     assert cls.__doc__ == rule.doc
     assert list(cls.__signature__.parameters) == [
-        "params", *(hyper.name for hyper in rule.all_hypers), "penalty", "max_grad_norm", "skip_nonfinite",
+        "params", *(hyper.name for hyper in rule.all_hypers), *OPTIONS, "max_grad_norm", "skip_nonfinite",
     ]  # fmt: skip
 
 
@@ -112,10 +141,12 @@ def test_example(module):
 
 # ---- the checker itself, on copies with one piece broken
 
-RULE = ("rules", "lion", "lion")
-PENALTY = ("penalties", "l1", "l1_gradient")
-LOSS = ("losses", "huber", "huber")
-ROWS = ("losses", "softmax_cross_entropy", "softmax_cross_entropy")
+RULE = ("rules", "lion", {"reference": "lion"})
+ADAGRAD = ("rules", "adagrad", {"reference": "adagrad", "steps": "adagrad_steps"})
+PENALTY = ("penalties", "l1", {"gradient": "l1_gradient", "proximal": "l1_prox"})
+GROUP = ("penalties", "group_lasso", {"slope": "group_lasso_slope", "shrink": "group_lasso_shrink"})
+LOSS = ("losses", "huber", {"reference": "huber"})
+ROWS = ("losses", "softmax_cross_entropy", {"reference": "softmax_cross_entropy"})
 BROKEN = [
     (RULE, "lion.pxi", None, "no file lion.pxi"),
     (RULE, "lion_cuda.py", None, "no file lion_cuda.py"),
@@ -145,7 +176,6 @@ BROKEN = [
     (PENALTY, "l1_cuda.py", ("alpha):", "weight):"), "l1_gradient in l1_cuda.py takes"),
     (PENALTY, "l1.py", ("def gradient(p, g, alpha)", "def gradient(p, g, a)"), "as compiled takes"),
     (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
-    (PENALTY, "l1.py", ("Gradient: ", "Slope: "), "no section Gradient:"),
     (LOSS, "huber.pxi", None, "no file huber.pxi"),
     (LOSS, "huber_cuda.py", None, "no file huber_cuda.py"),
     (LOSS, "huber_cuda.py", ("delta, half)", "half, delta)"), "huber in huber_cuda.py takes"),
@@ -156,16 +186,33 @@ BROKEN = [
     (LOSS, "huber.py", (" 1964,", ","), "no year"),
     (ROWS, "softmax_cross_entropy_cuda.py", ("def slope(", "def hill("), "no slope in softmax_cross_entropy_cuda.py"),
     (ROWS, "softmax_cross_entropy.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
+    (PENALTY, "l1.pxi", ("void l1_prox(", "void l1_proximal("), "no l1_prox in l1.pxi"),
+    (PENALTY, "l1_cuda.py", ("step, alpha):", "alpha, step):"), "l1_prox in l1_cuda.py takes"),
+    (PENALTY, "l1.py", ("Source: ", "From: "), "no section Source:"),
+    (
+        GROUP,
+        "group_lasso.pxi",
+        ("real step, real alpha", "real alpha, real step"),
+        "group_lasso_shrink in group_lasso.pxi",
+    ),
+    (
+        GROUP,
+        "group_lasso_cuda.py",
+        ("def group_lasso_slope(", "def slope("),
+        "no group_lasso_slope in group_lasso_cuda.py",
+    ),
+    (ADAGRAD, "adagrad.pxi", ("void adagrad_steps(", "void adagrad_rates("), "no adagrad_steps in adagrad.pxi"),
+    (ADAGRAD, "adagrad_cuda.py", ("def adagrad_steps(sum, ", "def adagrad_steps("), "adagrad_steps in adagrad_cuda.py"),
 ]
 
 
 @pytest.mark.parametrize(("which", "file", "change", "message"), BROKEN)
 def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
-    family, stem, _ = which
+    family, stem, forms = which
     folder = tmp_path / family
     shutil.copytree(FOLDER / family, folder)
     complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
-    assert faults(folder, stem, stem, **complete) == []
+    assert faults(folder, stem, stem, forms, **complete) == []
     path = folder / file
     if change is None:
         path.unlink()
@@ -173,7 +220,9 @@ def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
         text = path.read_text()
         assert change[0] in text, "the fixture no longer breaks anything"
         path.write_text(text.replace(*change))
-    assert any(message in fault and fault.startswith(f"{stem}: ") for fault in faults(folder, stem, stem, **complete))
+    assert any(
+        message in fault and fault.startswith(f"{stem}: ") for fault in faults(folder, stem, stem, forms, **complete)
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,4 +235,4 @@ def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
 )
 def test_checker_names_what_is_missing_elsewhere(lacking, message):
     complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
-    assert faults(FOLDER / "rules", "lion", "lion", **(complete | lacking)) == [message]
+    assert faults(FOLDER / "rules", "lion", "lion", {"reference": "lion"}, **(complete | lacking)) == [message]

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import everything, gradients, make, run, same, same_bits, some_penalty, stepping, tame, wild
+from helpers import GRADIENTS, everything, gradients, make, run, same, same_bits, some_penalty, stepping, tame, wild
 from pyopt import L1, L2, ElasticNet
 from pyopt.kernels import isa as instruction_sets
-from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
 BACKENDS = ["reference", *instruction_sets.available()]
@@ -35,7 +34,7 @@ def numbers(hyper):
 def cases(draw):
     """Return a rule and all that a few steps need."""
     rule = RULES[draw(st.sampled_from(sorted(RULES)))]
-    kinds = draw(st.lists(st.sampled_from(sorted(PENALTIES)), max_size=3))
+    kinds = draw(st.lists(st.sampled_from(sorted(GRADIENTS)), max_size=3))
     hypers = {h.name: draw(numbers(h)) for h in rule.all_hypers}
     if rule.check(rule.Values(**hypers)) is not None:
         hypers = everything(rule) | {"lr": hypers["lr"]}
@@ -46,7 +45,7 @@ def cases(draw):
         "present": [[draw(st.integers(0, 3)) > 0 for _ in sizes] for _ in range(3)],
         "options": {
             **hypers,
-            "penalty": [some_penalty(PENALTIES[kind], i) for i, kind in enumerate(kinds)] or None,
+            "penalty": [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)] or None,
             "grad_scale": draw(st.sampled_from([1.0, 0.1, 128.0, 3.0])),
             "zero_grads": draw(st.booleans()),
             "max_grad_norm": draw(st.sampled_from([None, None, 0.0, 0.7, 1e9])),
@@ -74,7 +73,7 @@ def test_all_stages_at_once_with_threads(rule, dtype, isa, zero_grads):
     params = [wild(n, dtype, n) for n in (40_009, 129, 0, 1)]
     options = {
         **everything(rule),
-        "penalty": [some_penalty(kind, i) for i, kind in enumerate(PENALTIES.values())],
+        "penalty": [some_penalty(kind, i) for i, kind in enumerate(GRADIENTS.values())],
         "grad_scale": 3.0,
         "zero_grads": zero_grads,
     }

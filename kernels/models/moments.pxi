@@ -1,4 +1,4 @@
-cdef void row_sums(const real* x, const real* weight, double* terms, Py_ssize_t rows,
+cdef void weighted_sums(const real* x, const real* weight, double* terms, Py_ssize_t rows,
                    Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t i, j
     cdef double total
@@ -9,7 +9,7 @@ cdef void row_sums(const real* x, const real* weight, double* terms, Py_ssize_t 
         terms[i] = <double>weight[i] * total
 
 
-cdef void row_squares(const real* x, const real* centre, const real* weight, double* terms, Py_ssize_t rows,
+cdef void weighted_squares(const real* x, const real* centre, const real* weight, double* terms, Py_ssize_t rows,
                       Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t i, j
     cdef double total, d

@@ -41,10 +41,10 @@ def _along(x):
 def first(x, weight):
     """Return the weighted sum of the elements of x."""
     strides = (x.shape[1] * x.itemsize, weight.itemsize)
-    return engine.sweep(isa.tiles(), "models.row_sums", (x, weight), strides, x.shape, (), True)
+    return engine.sweep(isa.tiles(), "models.weighted_sums", (x, weight), strides, x.shape, (), True)
 
 
 def second(x, centre, weight):
     """Return the weighted sum of the squares of the elements of x, as they differ from the centre of their column."""
     strides = (x.shape[1] * x.itemsize, 0, weight.itemsize)
-    return engine.sweep(isa.tiles(), "models.row_squares", (x, centre, weight), strides, x.shape, (), True)
+    return engine.sweep(isa.tiles(), "models.weighted_squares", (x, centre, weight), strides, x.shape, (), True)

@@ -1,0 +1,31 @@
+cdef void scad_value(const real* p, double* terms, real alpha, real gamma, real gamma1, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double x, a = alpha, c = gamma, d = gamma1, middle, outside
+    for i in range(n):
+        x = fabs(<double>p[i])
+        middle = (2 * c * a * x - x * x - a * a) / (2 * d)
+        outside = <double>0.5 * (a * a) * (c + 1) if x > c * a else middle
+        terms[i] = a * x if x <= a else outside
+
+
+cdef void scad_gradient(const real* p, real* g, real alpha, real gamma, real gamma1, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real size, slope
+    for i in range(n):
+        size = absolute(p[i])
+        slope = (gamma * alpha - size) / gamma1
+        slope = alpha if size <= alpha else slope
+        slope = slope * sign(p[i])
+        g[i] = g[i] + (0 if size > gamma * alpha else slope)
+
+
+cdef void scad_prox(real* p, const real* step, real alpha, real gamma, real gamma1, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real size, t, inside, middle
+    for i in range(n):
+        size = absolute(p[i])
+        t = step[i] * alpha
+        middle = soft(p[i], t * gamma / gamma1) / (<real>1 - step[i] / gamma1)
+        inside = soft(p[i], t)
+        inside = inside if size <= alpha + t else middle
+        p[i] = p[i] if size > gamma * alpha else inside
