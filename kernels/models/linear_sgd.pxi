@@ -32,10 +32,6 @@ cdef inline real lanes16(const real* x, const real* w, Py_ssize_t n) noexcept no
     return (lane[0] + lane[2]) + (lane[1] + lane[3])
 
 
-cdef inline real pull_in(real w, real t) noexcept nogil:
-    return w - t if w > t else (w + t if w < -t else w - w)
-
-
 cdef inline void row_slopes(const real* z, const real* y, const real* weight, real* c, bint logistic,
                             Py_ssize_t n) noexcept nogil:
     """The slopes of the losses of n rows."""
@@ -113,7 +109,7 @@ cdef inline void step_weights(real* w, const real* g, real share, real rate, rea
         return
     for j in range(n):
         v = w[j]
-        w[j] = pull_in(v - rate * ((g[j] * share + two_alpha * v) + l1 * sign(v)), rate * threshold)
+        w[j] = soft(v - rate * ((g[j] * share + two_alpha * v) + l1 * sign(v)), rate * threshold)
 
 
 cdef double descend(const real* x, const int64_t* order, real* w, real* b, const real* y, const real* weight,

@@ -43,7 +43,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import engine, isa, norms
-from ..numerics import exp, log, sign
+from ..numerics import exp, log, sign, soft
 
 LANES = 16
 
@@ -146,8 +146,3 @@ def stepped(w, g, rate, two_alpha, l1, threshold):
     if two_alpha == 0 and l1 == 0 and threshold == 0:
         return w - rate * g
     return soft(w - rate * ((g + two_alpha * w) + l1 * sign(w)), rate * threshold)
-
-
-def soft(w, t):
-    """Return w moved by t towards 0; NaN stays."""
-    return np.where(w > t, w - t, np.where(w < -t, w + t, w - w))

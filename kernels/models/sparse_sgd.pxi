@@ -19,7 +19,7 @@ cdef inline void settle(const int32_t* indices, real* w, double* seen, double du
     cdef Py_ssize_t k, j
     for k in range(n):
         j = indices[k]
-        w[j] = pull_in(w[j], <real>(due - seen[j]))
+        w[j] = soft(w[j], <real>(due - seen[j]))
         seen[j] = due
 
 
@@ -28,7 +28,7 @@ cdef inline void settle_all(real* w, double* seen, double due, double scale, rea
     cdef Py_ssize_t j
     if threshold != 0:
         for j in range(n):
-            w[j] = pull_in(w[j], <real>(due - seen[j])) * <real>scale
+            w[j] = soft(w[j], <real>(due - seen[j])) * <real>scale
             seen[j] = 0
         return
     for j in range(n):

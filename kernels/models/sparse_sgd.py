@@ -35,7 +35,8 @@ multinomial logistic regression", 2008, https://lingpipe.files.wordpress.com/200
 import numpy as np
 
 from .. import engine, isa, norms
-from .linear_sgd import NONE, coefficients, fold, losses, soft
+from ..numerics import soft
+from .linear_sgd import NONE, coefficients, fold, losses
 
 SMALLEST = 2.0**-20
 

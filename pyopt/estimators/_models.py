@@ -83,8 +83,7 @@ class Hidden:
         if self.scale is not None:
             y = np.empty_like(z)
             mean, variance, inv_std = batch_norm.forward(z[:, :, None], self.scale, self.none, EPS, y[:, :, None])
-            batch_norm.running(self.running[0], MOMENTUM, mean)
-            batch_norm.running(self.running[1], MOMENTUM, variance * (len(z) / (len(z) - 1)))
+            batch_norm.running(z[:, :, None], *self.running, MOMENTUM, mean, variance)
             moments, z = (z, mean, inv_std), y
         return self._activate(z), (x, z, moments)
 
