@@ -424,19 +424,36 @@ def test_dropout_and_augmentation_are_for_training_only():
     x, y = data(MLPClassifier)
     calls = []
 
-    def shifted(rows, t):
-        calls.append((rows.shape, t))
-        return rows + np.float64(0.5)
+    def shifted(rows, labels, *, seed, step, index):
+        assert np.array_equal(rows, x[index])
+        calls.append(step)
+        return rows + np.float64(0.5), labels
 
     plain = made(MLPClassifier).fit(x, y)
     other = made(MLPClassifier, augment=shifted, max_iter=2).fit(x, y)
-    assert [t for _, t in calls] == list(range(10))
+    assert calls == list(range(10))
     assert bits(made(MLPClassifier, dropout=0.5).fit(x, y)) != bits(plain)
     before = len(calls)
     assert np.array_equal(other.predict_proba(x), other.predict_proba(x))
     assert len(calls) == before
     dropped = made(MLPClassifier, dropout=0.5).fit(x, y)
     assert np.array_equal(dropped.predict_proba(x), dropped.predict_proba(x))
+
+
+def test_images_are_augmented_and_their_targets_mixed(dtype):
+    x, y = load_digits(return_X_y=True)
+    x, y = (x[:300] / 16).astype(dtype), y[:300]
+    augment = pyopt.augment.Images(crop_padding=1, rotate=10.0, mixup=0.2, num_classes=10)
+    estimator = made(MLPClassifier, augment=augment, image_shape=(1, 8, 8), max_iter=40, lr=0.01)
+    assert estimator.fit(x, y).score(x, y) > 0.9
+    plain = made(MLPClassifier, max_iter=40, lr=0.01).fit(x, y)
+    assert estimator.history_["loss"][-1] > 2 * plain.history_["loss"][-1]
+    assert bits(clone(estimator).fit(x, y)) == bits(estimator)
+    with pytest.raises(ValueError, match="image_shape=.*64 features"):
+        made(MLPClassifier, augment=augment, image_shape=(1, 8, 9)).fit(x, y)
+    with pytest.raises(ValueError, match="sizes must not change"):
+        smaller = pyopt.augment.Images(size=(7, 7))
+        made(MLPClassifier, augment=smaller, image_shape=(1, 8, 8)).fit(x, y)
 
 
 def test_batch_norm_takes_no_batch_of_one():

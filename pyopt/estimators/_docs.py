@@ -40,9 +40,11 @@ PARAMETERS = {
         count in the moments.""",
     "dropout": """float in [0, 1)
         The share of the hidden units that is set to 0 in training.""",
-    "augment": """function, optional
-        Called with the features of a batch and the number of the step; returns other features of the same shape, for
-        training only.""",
+    "augment": """pyopt.augment.Images, or a function like it, optional
+        Called with the images of a batch and their targets, and seed=, step= and index=, the numbers of the rows; returns
+        both anew, for training only. Mixed targets are fine.""",
+    "image_shape": """tuple of ints, optional
+        The shape of a row as ``augment`` takes it, such as (1, 8, 8); None: as it is.""",
     "batch_size": """"auto", "full" or int >= 1
         Samples of a step. "auto" is min(200, samples).""",
     "max_iter": """int >= 1

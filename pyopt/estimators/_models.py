@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,12 +123,11 @@ class Network:
     """Hidden layers, and a linear one at the end; its weights start as Glorot and Bengio say, its biases at 0."""
 
     def __init__(self, sizes: Sequence[int], dtype: Any, activation: str, norm: bool, drop: float,
-                 augment: Callable[..., Array] | None, start: Array, spread: float,
-                 rng: np.random.Generator) -> None:  # fmt: skip
+                 start: Array, spread: float, rng: np.random.Generator) -> None:  # fmt: skip
         first = [_glorot(rng, *pair).astype(dtype) for pair in itertools.pairwise(sizes)]
         self.hidden = [Hidden(w, activation, norm) for w in first[:-1]]
         self.w, self.b = first[-1] * first[-1].dtype.type(spread), np.ascontiguousarray(start, dtype)
-        self.drop, self.augment, self.least = drop, augment, 2 if norm and self.hidden else 1
+        self.drop, self.least = drop, 2 if norm and self.hidden else 1
         self.seed = int(rng.integers(2**63))
         self.groups = {
             "weights": [layer.w for layer in self.hidden],
@@ -147,8 +146,6 @@ class Network:
     def forward(self, x: Array, rows: Array | None, t: int = 0) -> tuple[Array, Any]:
         """Return z of some rows, or of all, in step ``t``, and what ``backward`` needs."""
         a = x if rows is None else x[rows]
-        if self.augment is not None:
-            a = self.augment(a, t)
         tapes = []
         for i, layer in enumerate(self.hidden):
             a, tape = layer.forward(a)

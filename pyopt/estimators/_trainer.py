@@ -185,11 +185,17 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         optimizer = self._stepper()
         for i, (start, stop) in enumerate(zip(cuts, [*cuts[1:], len(order)], strict=True)):
             rows = order[start:stop]
-            z, tape = self._model.forward(x, rows if len(rows) < X.shape[0] else None, self.t_ + i)
-            value, dz = self._loss(z, target[rows], weight[rows])
+            given, labels, some = self._given(x, target[rows], rows, self.t_ + i)
+            z, tape = self._model.forward(given, some, self.t_ + i)
+            value, dz = self._loss(z, labels, weight[rows])
             optimizer.step(self._model.backward(tape, dz), grad_scale=self._loss.scale * len(rows))
             total += value
         return total / len(order)
+
+    def _given(self, x: Any, labels: Array, rows: Array, t: int) -> tuple[Any, Array, Array | None]:
+        """Return features and targets of step ``t``, and which rows of the features it takes, or None for all."""
+        whole = not isinstance(x, tuple) and len(rows) == len(x)
+        return x, labels, None if whole else rows
 
     def _cuts(self, rows: int, batch: int) -> list[int]:
         """Return where the batches of an epoch start; a last one that is too small goes with the one before it."""

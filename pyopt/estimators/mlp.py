@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -25,6 +26,7 @@ class Perceptron(Trainer):
     batch_norm: bool
     dropout: float
     augment: Any
+    image_shape: Any
     _sparse = False
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -57,9 +59,7 @@ class Perceptron(Trainer):
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r}: must be in [0, 1)")
         if self.augment is not None and not callable(self.augment):
-            raise TypeError(
-                f"augment={self.augment!r}: must be a function of a batch and the number of the step, or None"
-            )
+            raise TypeError(f"augment={self.augment!r}: must be a pyopt.augment.Images, a function like it, or None")
 
     def _sizes(self) -> tuple[Any, ...]:
         given = self.hidden_layer_sizes
@@ -67,10 +67,12 @@ class Perceptron(Trainer):
 
     def _make_model(self, X: Any, target: Array, weight: Array) -> Network:
         sizes = (X.shape[1], *map(int, self._sizes()), self._loss.outputs)
+        if self.image_shape is not None and math.prod(self.image_shape) != X.shape[1]:
+            raise ValueError(f"image_shape={self.image_shape!r}: X has {X.shape[1]} features, not their product")
         if self.batch_norm and np.count_nonzero(weight) < 2:
             raise ValueError("1 sample with batch_norm=True: batch norm needs 2 rows at least")
         return Network(
-            sizes, X.dtype, self.activation, bool(self.batch_norm), float(self.dropout), self.augment,
+            sizes, X.dtype, self.activation, bool(self.batch_norm), float(self.dropout),
             self._first_intercept(target, weight), self._spread(target, weight), self._rng,
         )  # fmt: skip
 
@@ -78,6 +80,16 @@ class Perceptron(Trainer):
         if self.lr != "auto":
             return dict.fromkeys(("weights", "last", "intercepts", "last_intercepts"), self.lr)
         return network_rates(self.rule, self._spread(target, weight))
+
+    def _given(self, x: Any, labels: Array, rows: Array, t: int) -> tuple[Any, Array, Array | None]:
+        if self.augment is None:
+            return super()._given(x, labels, rows, t)
+        shape = (len(rows), *(self.image_shape or x.shape[1:]))
+        images, labels = self.augment(x[rows].reshape(shape), labels, seed=self._model.seed, step=t, index=rows)
+        if images.size != len(rows) * x.shape[1]:
+            raise ValueError(f"augment={self.augment!r}: it made {images.shape} of {shape}, and sizes must not change")
+        flat = np.ascontiguousarray(images.reshape(len(rows), -1), x.dtype)
+        return flat, labels if labels.dtype.kind == "i" else np.ascontiguousarray(labels, x.dtype), None
 
     def _publish(self) -> None:
         layers = [*self._model.hidden, self._model]
@@ -117,6 +129,7 @@ class MLPRegressor(Numbers, MultiOutputMixin, RegressorMixin, Perceptron):  # ty
         batch_norm: bool = False,
         dropout: float = 0.0,
         augment: Any = None,
+        image_shape: Any = None,
         batch_size: Any = "auto",
         max_iter: int = 200,
         tol: float | None = 1e-4,
@@ -163,6 +176,7 @@ class MLPClassifier(Classes, Probabilities, ClassifierMixin, Perceptron):  # typ
         batch_norm: bool = False,
         dropout: float = 0.0,
         augment: Any = None,
+        image_shape: Any = None,
         batch_size: Any = "auto",
         max_iter: int = 200,
         tol: float | None = 1e-4,
