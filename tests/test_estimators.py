@@ -444,9 +444,10 @@ def test_images_are_augmented_and_their_targets_mixed(dtype):
     x, y = load_digits(return_X_y=True)
     x, y = (x[:300] / 16).astype(dtype), y[:300]
     augment = pyopt.augment.Images(crop_padding=1, rotate=10.0, mixup=0.2, num_classes=10)
-    estimator = made(MLPClassifier, augment=augment, image_shape=(1, 8, 8), max_iter=40, lr=0.01)
+    more = {"hidden_layer_sizes": (64,), "max_iter": 40, "lr": 0.01}
+    estimator = made(MLPClassifier, augment=augment, image_shape=(1, 8, 8), **more)
     assert estimator.fit(x, y).score(x, y) > 0.9
-    plain = made(MLPClassifier, max_iter=40, lr=0.01).fit(x, y)
+    plain = made(MLPClassifier, **more).fit(x, y)
     assert estimator.history_["loss"][-1] > 2 * plain.history_["loss"][-1]
     assert bits(clone(estimator).fit(x, y)) == bits(estimator)
     with pytest.raises(ValueError, match="image_shape=.*64 features"):
