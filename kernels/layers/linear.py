@@ -70,12 +70,13 @@ def forward(x, w, b, out=None):
     return z
 
 
-def backward(x, dz):
-    """Return dw and db."""
+def backward(x, dz, bias=True):
+    """Return dw and db; None for db without ``bias``."""
     _check(x=x, dz=dz)
     if x.ndim != 2 or dz.ndim != 2 or len(x) != len(dz):
         raise ValueError(f"x has shape {x.shape}, dz {dz.shape}: must be (rows, inputs), (rows, outputs)")
-    return _gradient(x, dz), _gradient(np.ones((len(x), 1), x.dtype), dz)[0]  # 1 * dz is exact
+    db = _gradient(np.ones((len(x), 1), x.dtype), dz)[0] if bias else None  # 1 * dz is exact
+    return _gradient(x, dz), db
 
 
 def _gradient(x, dz):
@@ -90,9 +91,9 @@ def _gradient(x, dz):
 def _cut(rows, products):
     """Return the rows of a block, four at a time, and the elements that they are worth, at 16 products an element.
 
-    There are an even number of blocks of 2^18 products or more, where there are so many at all.
+    There is one block, or an even number of blocks of 2^18 products or more.
     """
-    parts = max(1, rows * products >> 19) * 2
+    parts = 2 * (rows * products >> 19) or 1
     return max(4, -(-rows // (4 * parts)) * 4), rows * products // 16
 
 

@@ -110,7 +110,7 @@ class Hidden:
                 dy[:, :, None], product[:, :, None], self.scale, mean, inv_std, dz[:, :, None], False
             )
             grads.append(scale)
-        return (None if first else _back(dz, self.w)), linear.backward(x, dz)[0], grads
+        return (None if first else _back(dz, self.w)), linear.backward(x, dz, bias=False)[0], grads
 
     def _activate(self, z: Array) -> Array:
         layer, form = ACTIVATIONS[self.activation]
