@@ -90,6 +90,31 @@ def test_lasso(sparse):
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
 
 
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_prox_makes_zeros_under_any_rule(cls, sparse):
+    if sparse and cls in NETWORKS:
+        pytest.skip("networks take dense arrays")
+    x, y = data(cls)
+    pull = pyopt.L1(0.4 if cls is LinearRegressor else 0.05)
+    estimator = made(cls, rule="adam", prox=pull, max_iter=200).fit(csr(x) if sparse else x, y)
+    weights = estimator.coefs_[0] if cls in NETWORKS else estimator.coef_
+    plain = made(cls, rule="adam", penalty=pull, max_iter=200).fit(csr(x) if sparse else x, y)
+    others = plain.coefs_[0] if cls in NETWORKS else plain.coef_
+    assert (weights == 0).sum() >= 2
+    assert not (others == 0).any()
+    value = pull.value([np.ascontiguousarray(w) for w in getattr(estimator, "coefs_", [weights])])
+    assert estimator._pull() == pytest.approx(value)
+
+
+def test_projections_are_kept():
+    x, y = data(LinearRegressor)
+    for rule in ("sgd", "adam"):
+        estimator = made(LinearRegressor, rule=rule, prox=pyopt.NonNegative(), max_iter=50).fit(x, y)
+        assert (estimator.coef_ >= 0).all()
+        assert (estimator.coef_ == 0).any()
+
+
 def test_ridge_leaves_the_intercept_alone():
     x, y = standard()
     y = y + 50
