@@ -96,7 +96,7 @@ def test_a_prox_makes_zeros_under_any_rule(cls, sparse):
     if sparse and cls in NETWORKS:
         pytest.skip("networks take dense arrays")
     x, y = data(cls)
-    pull = pyopt.L1(0.4 if cls is LinearRegressor else 0.05)
+    pull = pyopt.L1(0.4 if cls in (LinearRegressor, MLPRegressor) else 0.05)
     estimator = made(cls, rule="adam", prox=pull, max_iter=200).fit(csr(x) if sparse else x, y)
     weights = estimator.coefs_[0] if cls in NETWORKS else estimator.coef_
     plain = made(cls, rule="adam", penalty=pull, max_iter=200).fit(csr(x) if sparse else x, y)

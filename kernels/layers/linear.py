@@ -64,8 +64,8 @@ def forward(x, w, b, out=None):
             raise ValueError(f"out has shape {out.shape}: must be {(rows, outputs)} and writable")
         if any(np.may_share_memory(out, a) for a in (x, w, b)):
             raise ValueError("out shares memory with x, w or b")
-    strides, block, work = (inputs * size, 0, 0, outputs * size), *_cut(rows, inputs * outputs)
-    sizes = (rows, inputs, outputs)
+    strides, sizes = (inputs * size, 0, 0, outputs * size), (rows, inputs, outputs)
+    block, work = _cut(rows, inputs * outputs)
     engine.sweep(isa.tiles(), "layers.linear_forward", (x, w, b, z), strides, sizes, block=block, work=work)
     return z
 

@@ -57,11 +57,12 @@ def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Do what ``epoch`` does."""
     with np.errstate(all="ignore"):
         return norms.tree_sum(np.array([
-            _model(loss, *x, order, w[m], b[m : m + 1], y[m], weight, rate, batch, penalties) for m in range(len(w))
+            _model(loss, x, order, w[m], b[m : m + 1], y[m], weight, rate, batch, penalties) for m in range(len(w))
         ]))  # fmt: skip
 
 
-def _model(loss, data, indices, indptr, order, w, b, y, weight, rate, batch, penalties):
+def _model(loss, x, order, w, b, y, weight, rate, batch, penalties):
+    data, indices, indptr = x
     real, terms = data.dtype.type, np.empty(len(order))
     two_alpha, threshold, intercept = map(real, (penalties.two_alpha, penalties.threshold, penalties.intercept))
     seen, due, scale = np.zeros(len(w)), 0.0, np.float64(1.0)

@@ -83,7 +83,7 @@ class Hidden:
         if self.scale is not None:
             y = np.empty_like(z)
             mean, variance, inv_std = batch_norm.forward(z[:, :, None], self.scale, self.none, EPS, y[:, :, None])
-            batch_norm.running(z[:, :, None], *self.running, MOMENTUM, mean, variance)
+            batch_norm.running(z[:, :, None], self.running[0], self.running[1], MOMENTUM, mean, variance)
             moments, z = (z, mean, inv_std), y
         return self._activate(z), (x, z, moments)
 
