@@ -17,9 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
+    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("norms.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
+    ("norms.tree_of_squares", "while depth > 1:"): "a few additions a row",
+    ("norms.row_squares", "for i in range(n):"): "a row each",
+    ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
+    ("losses.softmax_cross_entropy", "for j in range(n):"): "a look at each label, once a row",
     ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
     ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
-    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("augment.take_bytes", "for x in range(start, stop):"): "no instruction set gathers bytes",
     ("augment.scatter", "for x in range(n):"): "stores to every third place or so",
     ("augment.blend_sample", "for y in range(box[0], box[2]):"): "copies of a row of the box",
@@ -27,10 +32,6 @@ SCALAR = {
     ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of warp_sample",
     ("augment.blend", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
-    ("norms.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
-    ("norms.tree_of_squares", "while depth > 1:"): "a few additions a row",
-    ("norms.row_squares", "for i in range(n):"): "a row each",
-    ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
     ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",

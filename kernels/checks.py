@@ -64,16 +64,22 @@ def rows_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
         raise ValueError(f"{name} has strides {a.strides} for shape {a.shape}: np.ascontiguousarray is needed")
 
 
-def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool = False) -> NoReturn:
-    """Raise the error that says why ``a``, to be of one of ``dtypes``, does not go with the parameter ``p``."""
+def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> None:
+    """Raise where ``a`` is not of one of ``dtypes``, or does not lie in memory as ``p`` does."""
     plain_array(a, name, dtypes)
     if a.shape != p.shape:
         raise ValueError(f"{name} has shape {a.shape}, the parameter {p.shape}: they must agree")
-    if [s * p.itemsize for s in a.strides] != [s * a.itemsize for s in p.strides]:
+    steps = [s * p.itemsize for s, n in zip(a.strides, a.shape, strict=True) if n > 1]
+    if steps != [s * a.itemsize for s, n in zip(p.strides, p.shape, strict=True) if n > 1] and p.size:
         raise ValueError(
             f"{name} has strides {a.strides}, the parameter {p.strides}: both must lie in memory in the same order "
             "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
         )
+
+
+def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool = False) -> NoReturn:
+    """Raise the error that says why ``a``, to be of one of ``dtypes``, does not go with the parameter ``p``."""
+    like(a, p, name, dtypes)
     if zero and not a.flags.writeable:
         raise ValueError(f"{name} is read-only: this step writes to it")
     raise ValueError(f"{name} does not go with the parameter: {a.__array_interface__}, {p.__array_interface__}")

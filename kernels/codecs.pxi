@@ -37,6 +37,14 @@ cdef inline uint32_t narrow_f16(uint32_t bits) noexcept nogil:
     return near | (bits >> 16 & 0x8000)
 
 
+cdef inline float wide_f16(uint16_t x) noexcept nogil:
+    cdef uint32_t size = x & 0x7fff
+    cdef float small = <float><int32_t>size * from_bits(0x33800000)         # subnormal: units of 2^-24
+    cdef uint32_t bits = to_bits(small) if size < 0x400 else (size << 13) + 0x38000000
+    bits = size << 13 | 0x7f800000 if size >= 0x7c00 else bits
+    return from_bits(bits | <uint32_t>(x & 0x8000) << 16)
+
+
 cdef void decode_f64(real* out, const double* x, real factor, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
@@ -57,14 +65,32 @@ cdef void decode_bf16(real* out, const uint16_t* x, real factor, Py_ssize_t n) n
 
 cdef void decode_f16(real* out, const uint16_t* x, real factor, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef uint32_t size, bits
-    cdef float y
     for i in range(n):
-        size = x[i] & 0x7fff
-        y = <float><int32_t>size * from_bits(0x33800000)                    # subnormal: units of 2^-24
-        bits = to_bits(y) if size < 0x400 else (size << 13) + 0x38000000
-        bits = size << 13 | 0x7f800000 if size >= 0x7c00 else bits
-        out[i] = <real>from_bits(bits | <uint32_t>(x[i] & 0x8000) << 16) * factor
+        out[i] = <real>wide_f16(x[i]) * factor
+
+
+cdef void add_f64(real* total, const double* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>x[i]
+
+
+cdef void add_f32(real* total, const float* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>x[i]
+
+
+cdef void add_bf16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>from_bits(<uint32_t>x[i] << 16)
+
+
+cdef void add_f16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>wide_f16(x[i])
 
 
 cdef void encode_f32(const real* x, float* out, Py_ssize_t n) noexcept nogil:

@@ -20,7 +20,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-NAMES = ("float64", "float32", "bfloat16", "float16")
+SHORT = {"float64": "f64", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # as in the names of tiles
+NAMES = tuple(SHORT)
 ROUNDINGS = ("nearest", "stochastic", "remainder")
 
 

@@ -39,22 +39,6 @@ cdef inline real maximum(real a, real b) noexcept nogil:
     return b if b > a else a
 
 
-cdef inline real absolute(real x) noexcept nogil:
-    if real is float:
-        return fabsf(x)
-    else:
-        return fabs(x)
-
-
-cdef inline real positive(real x) noexcept nogil:
-    return 0 if x < 0 else x
-
-
-cdef inline real soft(real x, real threshold) noexcept nogil:
-    cdef real moved = x - threshold if x > 0 else x + threshold
-    return 0 if absolute(x) <= threshold else moved
-
-
 cdef inline real flush(real x) noexcept nogil:
     if real is float:
         return 0 if fabsf(x) < FLT_MIN else x
@@ -71,6 +55,11 @@ cdef inline real magnitude(real x) noexcept nogil:
 
 cdef inline real relu(real x) noexcept nogil:
     return 0 if x < 0 else x
+
+
+cdef inline real soft(real x, real threshold) noexcept nogil:
+    cdef real moved = x - threshold if x > 0 else x + threshold
+    return 0 if magnitude(x) <= threshold else moved
 
 
 cdef inline real gate(real x, real y) noexcept nogil:

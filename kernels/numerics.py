@@ -16,8 +16,8 @@ import numpy as np
 from .engine import enter_mode, leave_mode, power
 
 __all__ = [
-    "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "positive", "power", "relu",
-    "sign", "soft", "sqrt",
+    "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "soft",
+    "sqrt",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,11 +47,6 @@ def sign(x: Array) -> Array:
 def maximum(a: Array, b: Array) -> Array:
     """The larger one; ``a`` where either is NaN."""
     return np.where(b > a, b, a)
-
-
-def positive(x: Array) -> Array:
-    """``x``, 0 where it is less."""
-    return np.where(x < 0, x.dtype.type(0), x)
 
 
 def soft(x: Array, threshold: Array) -> Array:

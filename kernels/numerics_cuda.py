@@ -29,10 +29,6 @@ def one(x):
     return type(x)(1)
 
 
-def positive(x):
-    return type(x)(0) if x < 0 else x
-
-
 def soft(x, threshold):
     moved = x - threshold if x > 0 else x + threshold
     return type(x)(0) if abs(x) <= threshold else moved

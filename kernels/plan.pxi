@@ -63,6 +63,7 @@ cdef class Plan(Memory):
         put(&of.unit, 1, f64)
         for j, name in enumerate(("f64", "f32", "bf16", "f16")):
             of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
+            of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
             if j > 0:
                 of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
             if j > 1:
@@ -267,12 +268,10 @@ cdef class Plan(Memory):
         memset(&r, 0, sizeof(Rows))
         active += 1
         try:
-            self.same(t)
+            self.check_rows(i, indices, values)
             self.separate = False               # data[G] changes
-            checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
             t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
             t.data[G] = <char*>cnp.PyArray_DATA(values)
-            self.apart_from(values, i)
             self.nworks = 0
             t.work = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
             threads = claim(cnp.PyArray_SIZE(values))
@@ -287,6 +286,13 @@ cdef class Plan(Memory):
             free(r.sums)
             free(r.squares)
             restore_mode(mode)
+
+    def check_rows(self, Py_ssize_t i, indices, values):
+        """Raise where ``step_rows`` cannot take these."""
+        cdef const Tensor* t = &self.tensors[i]
+        self.same(t)
+        checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
+        self.apart_from(values, i)
 
     cdef pick(self, Rows* r, const Tensor* t, cnp.ndarray indices, double max_norm, bint skip):
         """Group the indices by row; make room for sums where a row comes twice or the norm is asked for."""

@@ -38,7 +38,6 @@ cdef void sort_picks(Pick* x, Pick* other, Py_ssize_t n, Py_ssize_t largest) noe
 
 cdef void add_up(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
     """Sum the gradients of touched row ``j`` in the order of the list, and their squares."""
-    cdef scratch_t decoded
     cdef const Tiles* of = &c.of[t.f64]
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, i, k = 0, n
     cdef void* a[2]
@@ -48,12 +47,11 @@ cdef void add_up(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) no
     while k < r.length:
         n = min(<Py_ssize_t>LEAF, r.length - k)
         for i in range(r.first[j], r.first[j + 1]):
-            a[0] = out + k * bytes if i == r.first[j] else <char*>decoded.d
-            a[1] = r.values + (r.picks[i].at * r.length + k) * t.size[G]
-            of.decode[t.kind[G]](a, &of.unit, &n)
-            if i > r.first[j]:
-                a[1] = out + k * bytes
-                of.add(a, &of.unit, &n)
+            a[0], a[1] = out + k * bytes, r.values + (r.picks[i].at * r.length + k) * t.size[G]
+            if i == r.first[j]:
+                of.decode[t.kind[G]](a, &of.unit, &n)
+            else:
+                of.sum[t.kind[G]](a, NULL, &n)
         k = k + n
     sizes[0], sizes[1] = 1, r.length
     a[0], a[1] = out, &r.squares[j]

@@ -245,7 +245,7 @@ class Plan:
                   max_norm: float = math.inf, skip: bool = False) -> None:  # fmt: skip
         """Step some rows of a tensor; see ``engine.Plan.step_rows``."""
         p, decayed = self.params[i], self.states[i][-1]
-        checks.row_gradient(indices, values, p, self.names[i], checks.STORED)
+        self.check_rows(i, indices, values)
         w = work(self.groups[i], self.t[i] + 1, self.carry[i])
         real = codecs.compute(p.dtype)
         given = codecs.decode(values, real)
@@ -273,6 +273,10 @@ class Plan:
                 self.catch_up()
         self.t[i] += 1
         self.carry[i] = w.carry
+
+    def check_rows(self, i: int, indices: Array, values: Array) -> None:
+        """Raise where ``step_rows`` cannot take these."""
+        checks.row_gradient(indices, values, self.params[i], self.names[i], checks.STORED)
 
     def catch_up(self) -> None:
         """Decay all rows by what they missed in ``step_rows``."""

@@ -11,7 +11,8 @@ cdef struct Sweep:
     Py_ssize_t each[MAX_ARRAYS]     # where not 0: row i sees a[i // each % period]
     Py_ssize_t period[MAX_ARRAYS]
     Py_ssize_t sizes[MAX_SIZES]
-    int arrays, itemsize, first     # arrays: without the weights, which stand behind them
+    int arrays, itemsize            # arrays: without the weights, which stand behind them
+    int first                       # the size to which the rows before are added; 0: none
     bint total, weighed
     Py_ssize_t tile, ahead
     scalars_t k
@@ -138,8 +139,6 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
     c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)
     c.rounded = tile_of(table, "loss.rounded", f64)
     c.itemsize = 8 if f64 else 4
-    if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
-        raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     for j in range(len(arrays)):
         c.data[j] = <char*>cnp.PyArray_DATA(arrays[j])
         if isinstance(strides[j], tuple):
@@ -161,10 +160,10 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array, or a pair
     (each, period) where row i sees ``a[i // each % period]``. Where ``weighed``, the last array has a weight for each
     row, by which the tile's last array, a gradient, and the terms are multiplied. ``values`` takes the terms, rounded.
-    Pairs and weights are for rows of one element. The sum has the bits of ``norms.tree_sum`` for any number of threads.
-    A call of the tile gets ``block`` rows at most (0: some thousand elements); where ``first`` is not 0,
-    ``sizes[first]`` counts rows: those before the call's are added to it. ``work`` says how many elements it is worth
-    for the choice of threads, where that is more than there are.
+    Pairs and weights are for rows of one element. A call of the tile gets ``block`` rows at most (0: some thousand
+    elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it. ``work``
+    says how many elements it is worth for the choice of threads, where that is more than there are. The sum has the
+    bits of ``norms.tree_sum`` for any number of threads.
     """
     global active
     cdef Sweep c
@@ -177,19 +176,19 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     i = describe(&c, table, name, arrays, strides, sizes, scalars)
     if i > MAX_SPREAD or wide and (i or weighed):
         raise ValueError(f"{i} arrays with a pair for a stride, weighed={weighed}: more than this sweep can do")
-    c.first = first
     c.total, c.weighed, c.arrays = total, weighed, len(arrays) - weighed
     row = 0                                     # bytes of a row
     for i in range(c.arrays):
         row += c.stride[i]
     c.tile = 128 if rows * row > 2 << 20 else ROOM
     c.ahead = 256 if rows * row > 2 << 20 else 0
+    c.first = first
     if not wide:
         block = LEAF
     elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
     blocks = (rows + block - 1) // block
-    partial = <double*>calloc((rows if wide and (total or values is not None) else 0) + leaves + 1, sizeof(double))
+    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))      # long_rows names each row's place
     if partial is NULL:
         raise MemoryError
     c.terms = partial + leaves

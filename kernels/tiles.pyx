@@ -6,9 +6,9 @@ include "numerics.pxi"
 include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
-include "normal.pxi"
-include "loss.pxi"
 include "codecs.pxi"
+include "loss.pxi"
+include "normal.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and all_tiles()
 
 TILES = all_tiles()

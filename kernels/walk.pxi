@@ -60,6 +60,7 @@ cdef struct Tiles:                  # of one compute type
     tile_t decode[RAW]
     tile_t encode[RAW]
     tile_t random[RAW]
+    tile_t sum[RAW]
     tile_t clip, add, decay, rule, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 

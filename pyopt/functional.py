@@ -16,6 +16,7 @@ import numpy as np
 
 from ._arrays import Array, make_plan
 from ._group import GRAD_SCALE, OPTIONS, PLACES, Group
+from .kernels import checks, codecs, engine, isa
 from .kernels.rules import RULES
 from .kernels.spec import Rule
 
@@ -115,6 +116,40 @@ def _steps(given: Any, count: int) -> list[Array]:
         if not (step.item() >= 0 and step.item() == int(step.item())):
             raise ValueError(f"state_steps[{i}] is {step.item()!r}: must be a whole number >= 0")
     return steps
+
+
+def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
+    """Add gradients of several batches up, in the precision of ``totals``, before they are stepped with.
+
+    Parameters
+    ----------
+    totals : sequence of arrays
+        float32 or float64, dense, updated in place; zeros before the first batch (``zero_grads=True`` leaves them so).
+    grads : sequence of arrays or None
+        One for each total, of its shape and memory order and of its dtype, float32, bfloat16 or float16; None adds
+        nothing. Sums of 16 bits would lose what is smaller than 1/256 of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before anything is touched.
+    """
+    names = [f"totals[{i}]" for i in range(len(totals))]
+    if len(grads) != len(totals):
+        raise ValueError(f"{len(grads)} gradients for {len(totals)} totals: give one each, or None to add nothing")
+    for i, (total, g) in enumerate(zip(totals, grads, strict=True)):
+        checks.dense_array(total, names[i])
+        if not total.flags.writeable:
+            raise ValueError(f"{names[i]} is read-only: it is updated in place")
+        if g is not None:
+            allowed = checks.STORED[checks.STORED.index(total.dtype.name) :]
+            checks.like(g, total, f"grads[{i}]", allowed)
+            if np.may_share_memory(g, total):
+                raise ValueError(f"grads[{i}] and {names[i]} share memory: an update in place needs arrays of its own")
+    for total, g in zip(totals, grads, strict=True):
+        if g is not None:
+            name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
+            engine.sweep(isa.tiles(), name, (total, g), (total.itemsize, g.itemsize), (total.size,))
 
 
 sgd = _functional(RULES["sgd"])

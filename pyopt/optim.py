@@ -227,6 +227,7 @@ class Optimizer:
         if rows.dtype.kind in "iu" or not rows.size:
             rows = np.ascontiguousarray(rows, np.int64)
         if lazy != 1 and made.states[i][-1] is None:
+            made.plan.check_rows(i, rows, values)
             states = [[*row] for row in made.states]
             states[i][-1] = np.ones(made.groups[0].places(self._params()[i])[-1].shape)
             made = self._made = self._make(made.groups, made.own, made.names, states, *made.plan.progress())

@@ -14,8 +14,8 @@ SECTIONS = {
     "layers": ("Ranges", "Deviations", "Source"),
     "augment": ("Ranges", "Deviations", "Source"),
 }
-OUTPUTS = ("gradient", "terms")  # of a loss: what its reference returns, the tile takes as arrays
-ONLY = ("steps", "factor", "size")  # where a tile writes to, and a length
+# what only some of the forms need: where a tile writes to, and a length
+ONLY = {"rules": ("steps",), "penalties": ("factor", "size"), "losses": ("gradient", "terms")}
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
@@ -86,7 +86,7 @@ def signature_faults(folder: Path, kernel: str, reference: str, name: str, tiles
     }
     row = tiles.get(f"{folder.name}.{name}")
     forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
-    only = OUTPUTS if folder.name == "losses" else ONLY
+    only = ONLY[folder.name]
     forms = {form: given and [x for x in given if x not in only] for form, given in forms.items()}
     found = [f"no {form}" for form, given in forms.items() if given is None]
     first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))

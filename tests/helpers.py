@@ -161,12 +161,13 @@ def same_bits(got, want, label=""):
     assert (got.shape, got.dtype) == (want.shape, want.dtype), (
         f"{label}: {got.shape} {got.dtype}, {want.shape} {want.dtype}"
     )
-    if want.dtype.kind != "f":
+    if want.dtype.kind in "biu":
         assert np.array_equal(got, want), f"{label}: {got}, not {want}"
         return
-    words = {4: np.uint32, 8: np.uint64}[want.itemsize]
+    words = {2: np.uint16, 4: np.uint32, 8: np.uint64}[want.itemsize]
     a, b = (np.ascontiguousarray(x).reshape(-1).view(words) for x in (got, want))
-    wrong = np.flatnonzero((a != b) & ~(np.isnan(got.ravel()) & np.isnan(want.ravel())))
+    wrong = np.flatnonzero(a != b)
+    wrong = wrong[~(np.isnan(got.ravel()[wrong]) & np.isnan(want.ravel()[wrong]))]
     if wrong.size:
         rows = [f"  [{i}] {got.flat[i]!r} {a[i]:#x}, not {want.flat[i]!r} {b[i]:#x}" for i in wrong[:5]]
         pytest.fail("\n".join([f"{label}: {wrong.size} of {want.size} elements differ", *rows]), pytrace=False)

@@ -57,6 +57,46 @@ def test_gradients(stem, dtype):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if not kind.by_row))
+def test_proximal_forms(stem, dtype):
+    form = device_form("penalties", stem, f"{stem}_prox")
+    p, step = wild(N, dtype, 1), np.abs(wild(N, dtype, 2))
+    for place in range(3):
+        penalty = some_penalty(PENALTIES[stem], place)
+        scalars = [dtype(x) for x in penalty.scalars()]
+        got = [form(p[i], step[i], *scalars) for i in range(N)]
+        assert {type(x) for x in got} == {dtype}
+        same_bits(np.array(got), penalty.proximal(p, step, *scalars), f"{penalty}")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("stem", sorted({rule.kernel for rule in RULES.values() if rule.steps}))
+def test_steps(stem, dtype):
+    rule = RULES[stem]
+    form = device_form("rules", stem, f"{stem}_steps")
+    for hypers in variants(rule):
+        on = {s.name: s.when is None or bool(hypers[s.when]) for s in rule.states}
+        named = {name: wild(N, dtype, i) if flag else None for i, (name, flag) in enumerate(on.items())}
+        given = [named[name] if name in named else dtype(0.3 + k) for k, name in enumerate(rule.steps_arguments)]
+        got = [form(*(a[i] if isinstance(a, np.ndarray) else a for a in given)) for i in range(N)]
+        assert {type(x) for x in got} == {dtype}
+        same_bits(np.array(got), rule.steps(*given), f"{stem} {hypers}")
+
+
+@pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if kind.by_row))
+def test_factors_of_rows(stem):
+    kind = PENALTIES[stem]
+    for name in ("slope", "shrink"):
+        if not hasattr(kind, name):
+            continue
+        form = device_form("penalties", stem, f"{stem}_{name}")
+        scalars = [np.float64(0.3), *map(np.float64, some_penalty(kind).scalars())][name == "slope" :]
+        for squares in (0.0, 1e-300, 0.01, 1.0, 7.0, 1e300):
+            want = getattr(kind, name)(squares, 7, *scalars)
+            assert form(np.float64(squares), np.float64(7), *scalars) == want, (name, squares)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("stem", sorted(ELEMENTWISE))
 def test_losses(stem, dtype):
     form = device_form("losses", stem, stem)
@@ -114,43 +154,3 @@ def test_soft_softmax_in_pieces(dtype):
         got = [pieces.slope(d[j], scale, factor, weight[i], q[j]) for j in range(classes)]
         same_bits(np.array(got), want[i], f"row {i}")
         same_bits(pieces.soft_term(mass, total, weight[i], dot), terms[i], f"row {i}")
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if not kind.by_row))
-def test_proximal_forms(stem, dtype):
-    form = device_form("penalties", stem, f"{stem}_prox")
-    p, step = wild(N, dtype, 1), np.abs(wild(N, dtype, 2))
-    for place in range(3):
-        penalty = some_penalty(PENALTIES[stem], place)
-        scalars = [dtype(x) for x in penalty.scalars()]
-        got = [form(p[i], step[i], *scalars) for i in range(N)]
-        assert {type(x) for x in got} == {dtype}
-        same_bits(np.array(got), penalty.proximal(p, step, *scalars), f"{penalty}")
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("stem", sorted({rule.kernel for rule in RULES.values() if rule.steps}))
-def test_steps(stem, dtype):
-    rule = RULES[stem]
-    form = device_form("rules", stem, f"{stem}_steps")
-    for hypers in variants(rule):
-        on = {s.name: s.when is None or bool(hypers[s.when]) for s in rule.states}
-        named = {name: wild(N, dtype, i) if flag else None for i, (name, flag) in enumerate(on.items())}
-        given = [named[name] if name in named else dtype(0.3 + k) for k, name in enumerate(rule.steps_arguments)]
-        got = [form(*(a[i] if isinstance(a, np.ndarray) else a for a in given)) for i in range(N)]
-        assert {type(x) for x in got} == {dtype}
-        same_bits(np.array(got), rule.steps(*given), f"{stem} {hypers}")
-
-
-@pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if kind.by_row))
-def test_factors_of_rows(stem):
-    kind = PENALTIES[stem]
-    for name in ("slope", "shrink"):
-        if not hasattr(kind, name):
-            continue
-        form = device_form("penalties", stem, f"{stem}_{name}")
-        scalars = [np.float64(0.3), *map(np.float64, some_penalty(kind).scalars())][name == "slope" :]
-        for squares in (0.0, 1e-300, 0.01, 1.0, 7.0, 1e300):
-            want = getattr(kind, name)(squares, 7, *scalars)
-            assert form(np.float64(squares), np.float64(7), *scalars) == want, (name, squares)

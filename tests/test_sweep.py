@@ -40,10 +40,10 @@ def test_rows_fold_in_pairs(isa):
 
 def test_more_than_a_tile_takes_is_refused():
     x = np.ones(4)
-    with pytest.raises(ValueError, match="9 arrays, 1 sizes"):
-        engine.sweep(isa.tiles(), "norms.nonfinite", (x,) * 9, (8,) * 9, (4,))
-    with pytest.raises(ValueError, match="1 arrays, 9 sizes"):
-        engine.sweep(isa.tiles(), "norms.nonfinite", (x,), (8,), (4,) * 9)
+    with pytest.raises(ValueError, match="11 arrays, 1 sizes"):
+        engine.sweep(isa.tiles(), "norms.nonfinite", (x,) * 11, (8,) * 11, (4,))
+    with pytest.raises(ValueError, match="1 arrays, 13 sizes"):
+        engine.sweep(isa.tiles(), "norms.nonfinite", (x,), (8,), (4,) * 13)
 
 
 def tiles(name):

@@ -1,3 +1,7 @@
+from libc.stdint cimport int32_t
+from libc.string cimport memset
+
+
 cdef inline real highest(const real* x, Py_ssize_t n) noexcept nogil:
     """The largest of n numbers, compared as integers of the same order, which vectorises; with a NaN, any number."""
     cdef Py_ssize_t j
@@ -108,10 +112,10 @@ cdef void softmax_cross_entropy(const real* logits, const int64_t* target, const
             d[label] = d[label] - factor * hot[first + i]
         for i in range(n):
             terms[first + i] = <double>mass[i] * log(<double>total[i]) - terms[first + i]
-        for i in range(n):
-            if target[first + i] < 0:       # an ignored row, whatever is in it
-                terms[first + i] = 0
-                memset(d + i * classes, 0, classes * sizeof(real))
+        for j in range(n):
+            if target[first + j] < 0:       # an ignored row, whatever is in it
+                terms[first + j] = 0
+                memset(d + j * classes, 0, classes * sizeof(real))
         z += n * classes
         d += n * classes
         first += n

@@ -11,8 +11,8 @@ cdef void mcp_gradient(const real* p, real* g, real alpha, real gamma, Py_ssize_
     cdef Py_ssize_t i
     cdef real slope
     for i in range(n):
-        slope = (alpha - absolute(p[i]) / gamma) * sign(p[i])
-        g[i] = g[i] + (0 if absolute(p[i]) > gamma * alpha else slope)
+        slope = (alpha - magnitude(p[i]) / gamma) * sign(p[i])
+        g[i] = g[i] + (0 if magnitude(p[i]) > gamma * alpha else slope)
 
 
 cdef void mcp_prox(real* p, const real* step, real alpha, real gamma, Py_ssize_t n) noexcept nogil:
@@ -20,4 +20,4 @@ cdef void mcp_prox(real* p, const real* step, real alpha, real gamma, Py_ssize_t
     cdef real x
     for i in range(n):
         x = soft(p[i], step[i] * alpha) / (<real>1 - step[i] / gamma)
-        p[i] = p[i] if absolute(p[i]) > gamma * alpha else x
+        p[i] = p[i] if magnitude(p[i]) > gamma * alpha else x

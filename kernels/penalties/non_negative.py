@@ -12,7 +12,7 @@ Source: N. Parikh, S. Boyd, "Proximal algorithms", 2014, https://doi.org/10.1561
 
 from dataclasses import dataclass
 
-from ..numerics import positive
+from ..numerics import relu
 from ..spec import Projection
 
 
@@ -25,4 +25,4 @@ class NonNegative(Projection):
 
     @staticmethod
     def proximal(p, step):
-        return positive(p)
+        return relu(p)

@@ -1,5 +1,5 @@
-from ..numerics_cuda import positive
+from ..numerics_cuda import relu
 
 
 def non_negative_prox(p, step):
-    return positive(p)
+    return relu(p)

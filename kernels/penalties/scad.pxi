@@ -12,7 +12,7 @@ cdef void scad_gradient(const real* p, real* g, real alpha, real gamma, real gam
     cdef Py_ssize_t i
     cdef real size, slope
     for i in range(n):
-        size = absolute(p[i])
+        size = magnitude(p[i])
         slope = (gamma * alpha - size) / gamma1
         slope = alpha if size <= alpha else slope
         slope = slope * sign(p[i])
@@ -23,7 +23,7 @@ cdef void scad_prox(real* p, const real* step, real alpha, real gamma, real gamm
     cdef Py_ssize_t i
     cdef real size, t, inside, middle
     for i in range(n):
-        size = absolute(p[i])
+        size = magnitude(p[i])
         t = step[i] * alpha
         middle = soft(p[i], t * gamma / gamma1) / (<real>1 - step[i] / gamma1)
         inside = soft(p[i], t)

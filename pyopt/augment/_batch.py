@@ -108,7 +108,7 @@ class Batch:
 def images_array(a: Any, name: str) -> None:
     """Raise where ``a`` is no C-contiguous array of uint8, float32 or float64."""
     if isinstance(a, np.ndarray) and not checks.masked(a):
-        if a.dtype not in (np.uint8, *map(np.dtype, checks.REALS)):
+        if a.dtype.name not in ("uint8", *checks.REALS):
             raise TypeError(f"{name} has dtype {a.dtype}: must be uint8, float32 or float64")
         if a.dtype == np.uint8:
             if not a.flags.c_contiguous:
