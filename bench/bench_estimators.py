@@ -93,8 +93,8 @@ def bench_accuracy_on_digits(name, bar, benchmark):
     estimator = {
         "linear": LinearClassifier(random_state=0),
         "perceptron": MLPClassifier(
-            (256, 128), lr=0.01, schedule=cosine, batch_norm=True, dropout=0.2, batch_size=64, max_iter=80, tol=None,
-            augment=pyopt.augment.Images(crop_padding=1, rotate=10.0, scale=(0.9, 1.1)), image_shape=(1, 8, 8),
+            (256, 128), lr=0.01, schedule=cosine, batch_norm=True, dropout=0.2, batch_size=64, max_iter=60, tol=None,
+            augment=pyopt.augment.Images(mixup=0.2, num_classes=10), image_shape=(1, 8, 8),
             random_state=0,
         ),
     }[name]  # fmt: skip

@@ -74,7 +74,9 @@ def test_loss(stem):
     exported = inspect.isfunction(vars(pyopt.losses).get(stem))
     golden = stem in {row[0] for row in losses.KNOWN}
     for tiles in map(isa.tiles, isa.available()):
-        assert not faults(FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden)
+        assert not faults(
+            FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden
+        )
 
 
 @pytest.mark.parametrize("stem", sorted(LOSSES))

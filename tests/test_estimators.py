@@ -475,10 +475,10 @@ def test_images_are_augmented_and_their_targets_mixed(dtype):
     plain = made(MLPClassifier, **more).fit(x, y)
     assert estimator.history_["loss"][-1] > 2 * plain.history_["loss"][-1]
     assert bits(clone(estimator).fit(x, y)) == bits(estimator)
-    with pytest.raises(ValueError, match="image_shape=.*64 features"):
+    with pytest.raises(ValueError, match=r"image_shape=.*64 features"):
         made(MLPClassifier, augment=augment, image_shape=(1, 8, 9)).fit(x, y)
+    smaller = pyopt.augment.Images(size=(7, 7))
     with pytest.raises(ValueError, match="sizes must not change"):
-        smaller = pyopt.augment.Images(size=(7, 7))
         made(MLPClassifier, augment=smaller, image_shape=(1, 8, 8)).fit(x, y)
 
 

@@ -41,8 +41,8 @@ PARAMETERS = {
     "dropout": """float in [0, 1)
         The share of the hidden units that is set to 0 in training.""",
     "augment": """pyopt.augment.Images, or a function like it, optional
-        Called with the images of a batch and their targets, and seed=, step= and index=, the numbers of the rows; returns
-        both anew, for training only. Mixed targets are fine.""",
+        Called with the images of a batch and their targets, and seed=, step= and index=, the numbers of the rows; it
+        returns both anew, for training only. Mixed targets are fine.""",
     "image_shape": """tuple of ints, optional
         The shape of a row as ``augment`` takes it, such as (1, 8, 8); None: as it is.""",
     "batch_size": """"auto", "full" or int >= 1
