@@ -126,6 +126,21 @@ def test_ridge_leaves_the_intercept_alone():
     np.testing.assert_allclose(decayed.coef_, theirs.coef_, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("cls", [LinearRegressor, MLPRegressor])
+@pytest.mark.parametrize("pull", ["penalty", "prox", "weight_decay"])
+@pytest.mark.parametrize("rule", ["adamw", "momentum"])
+def test_nothing_pulls_at_intercepts(cls, rule, pull):
+    x, y = data(cls)
+    y = y + 100
+    parameters = {"hypers": {"weight_decay": 3.0}} if pull == "weight_decay" else {pull: pyopt.L2(3.0)}
+    estimator = made(cls, rule=rule, max_iter=200, **parameters).fit(x, y)
+    assert estimator.predict(x) == pytest.approx(y, abs=0.3 * 100)
+    plain = made(cls, rule=rule, max_iter=200).fit(x, y)
+    sizes = [sum(float(np.square(w).sum()) for w in (e.coefs_ if cls in NETWORKS else [e.coef_]))
+             for e in (estimator, plain)]  # fmt: skip
+    assert sizes[0] < 0.9 * sizes[1]
+
+
 def test_elastic_net():
     x, y = standard()
     ours = LinearRegressor(prox=pyopt.L1(0.05), penalty=pyopt.L2(0.1), **EXACT).fit(x, y)
