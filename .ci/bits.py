@@ -21,6 +21,7 @@ from pyopt.kernels.penalties import PENALTIES
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
 REALS = (np.float32, np.float64)
+INTEGERS = {"int32_t": np.int32, "int64_t": np.int64}
 
 
 def wild(n, dtype, seed, tame=False):
@@ -68,8 +69,13 @@ def tiles():
                 n, room = (1003, 1003) if sizes == 1 else (69, 69 * 69)
                 kinds = [kind for kind, _ in (arrays[:-1] if summed else arrays)]
                 made = [wild(room, {"real": real}.get(kind, np.float64), i, tame) for i, kind in enumerate(kinds)]
-                data = [np.arange(room) % n if kind == "int64_t" else x for kind, x in zip(kinds, made, strict=True)]
+                data = [np.arange(room, dtype=INTEGERS[kind]) % n if kind in INTEGERS else x
+                        for kind, x in zip(kinds, made, strict=True)]  # fmt: skip
                 values = tuple(0.9 / (i + 1) for i in range(len(scalars)))
+                if "sgd" in name and family == "models":
+                    engine.each(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, 1)
+                    yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", data
+                    continue
                 total = engine.sweep(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, summed)
                 yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", [*data, np.float64(total)]
     if left:

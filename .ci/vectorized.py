@@ -34,6 +34,19 @@ SCALAR = {
     ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
+    ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",
+    ("models.descend", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend", "for k in range(at, at + stop - i):"): "a sum in order, of one number a row",
+    ("models.descend_sparse", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend_sparse", "for k in range(start, end):"): "a call for each row",
+    ("models.descend_sparse", "for j in range(indptr[row], indptr[row + 1]):"): "through indices, which may repeat",
+    ("models.settle", "for k in range(n):"): "through indices, which may repeat",
+    ("models.row_product", "while k + 4 <= n:"): "through indices",
+    ("models.row_product", "while k < n:"): "at most 3 products a row",
+    ("models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.weighted_squares", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
+    ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
 FUNCTION = re.compile(
@@ -84,7 +97,7 @@ def main():
     stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
     family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
-    engine = {"arrays", "plan", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
+    engine = {"arrays", "each", "measure", "memory", "plan", "rows", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
     with tempfile.TemporaryDirectory() as folder:
         notes = build(folder)

@@ -7,6 +7,7 @@ rules/         optimizer updates: sgd, adam, lion, ...
 penalties/     gradients and values of penalties: l1, l2, elastic_net
 losses/        value and gradient in one pass: squared_error, huber, softmax_cross_entropy, ...
 layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
+models/        linear models as a whole: linear_sgd, sparse_sgd, sparse_linear, softmax, moments
 step           the stages around a rule, in order
 loss           the stages around a loss: weights, values, the sum
 norms          reductions over one tree, the same bits everywhere

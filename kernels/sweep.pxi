@@ -153,14 +153,17 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
 
 
 def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False,
-          bint weighed=False, values=None, Py_ssize_t block=0, int first=0):
+          bint weighed=False, values=None, Py_ssize_t block=0, int first=0,
+          Py_ssize_t work=0):
     """Run tile ``name`` over ``sizes[0]`` rows of checked arrays of one dtype; return the sum of its terms if asked.
 
     ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array, or a pair
     (each, period) where row i sees ``a[i // each % period]``. Where ``weighed``, the last array has a weight for each
     row, by which the tile's last array, a gradient, and the terms are multiplied. ``values`` takes the terms, rounded.
     Pairs and weights are for rows of one element. A call of the tile gets ``block`` rows at most (0: some thousand
-    elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it. The sum has the bits of ``norms.tree_sum`` for any number of threads.
+    elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it. ``work``
+    says how many elements it is worth for the choice of threads, where that is more than there are. The sum has the
+    bits of ``norms.tree_sum`` for any number of threads.
     """
     global active
     cdef Sweep c
@@ -192,7 +195,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     if values is not None:
         c.values = <char*>cnp.PyArray_DATA(values)
     active += 1
-    threads = claim(cnp.PyArray_SIZE(arrays[0]))
+    threads = claim(max(work, cnp.PyArray_SIZE(arrays[0])))
     with nogil:
         if threads == 1:
             for i in range(blocks):

@@ -60,3 +60,12 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import ``estimators`` when it is first asked for: it needs scikit-learn."""
+    if name == "estimators":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.estimators")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
