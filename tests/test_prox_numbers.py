@@ -373,3 +373,9 @@ def test_prox_leaves_its_arguments_alone(dtype):
                 assert w[at] == some.prox(p[at].reshape(1), steps[at])[0], (some, at)
     same_bits(p, before[0])
     same_bits(steps, before[1])
+
+
+def test_every_penalty_by_element_is_compared():
+    elements = {stem for stem, kind in PENALTIES.items() if not kind.by_row}
+    assert set(WILD) == elements
+    assert set(SLOPES) == set(VALUES) == set(COEFFICIENTS) == elements - {"box", "non_negative"}
