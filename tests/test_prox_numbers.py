@@ -54,6 +54,8 @@ COEFFICIENTS = {
     "log_sum": [(0.5, 1.0), (0.5, 0.0625), (0.25, 12.0), (2.0**-60, 2.0**-40), (0.0, 1.0)],
 }
 CASES = [pytest.param(PENALTIES[stem], row, id=f"{stem}-{row}") for stem, rows in COEFFICIENTS.items() for row in rows]
+ROUNDED = {"mcp": [(0.3, 3.3), (0.7, 1.9)], "scad": [(0.3, 4.3), (0.7, 2.3)], "log_sum": [(0.3, 0.7), (0.7, 0.1)]}
+ALL = [*CASES, *(pytest.param(PENALTIES[stem], row, id=f"{stem}-{row}") for stem in ROUNDED for row in ROUNDED[stem])]
 SPARSE = {"l1", "elastic_net", "mcp", "scad", "log_sum"}
 
 
@@ -109,7 +111,7 @@ def test_it_is_exact_but_for_the_last_bits(kind, coefficients, dtype):
                 assert low <= Decimal(float(w)) <= high, f"{some}: prox({x!r}, {step!r}) = {w!r}, not {high:.20g}"
 
 
-@pytest.mark.parametrize(("kind", "coefficients"), CASES)
+@pytest.mark.parametrize(("kind", "coefficients"), ALL)
 def test_it_shrinks(kind, coefficients, dtype):
     """It keeps the sign, never grows, is odd, and rises with the weight, up to the last step below the bound."""
     some = kind(*coefficients)
@@ -126,9 +128,10 @@ def test_it_shrinks(kind, coefficients, dtype):
         assert (np.diff(w) >= -slack).all(), (some, step)
 
 
-@pytest.mark.parametrize(("kind", "coefficients"), CASES)
+@pytest.mark.parametrize(("kind", "coefficients"), ALL)
 def test_ends(kind, coefficients, dtype):
     some = kind(*coefficients)
+    same_bits(some.prox(tame(500, dtype), 0.0), tame(500, dtype), f"{some}, no step")
     p = np.array([np.nan, np.inf, -np.inf, 1.5, -3.25, 0.0, -0.0], dtype)
     for step in steps_below(some.max_step(), dtype):
         w = some.prox(p, step)
@@ -138,6 +141,15 @@ def test_ends(kind, coefficients, dtype):
             assert (w[3:] == p[3:]).all(), some
         if kind.stem in SPARSE:
             same_bits(w[w == 0], np.zeros((w == 0).sum(), dtype), f"{some}, {step}")
+
+
+def test_no_step_leaves_a_weight_though_sums_would_round(dtype):
+    """alpha + (p - alpha) rounds twice where the last digit of alpha is half of that of p."""
+    eps = np.finfo(dtype).eps
+    p = dtype(1.625) + np.arange(100, dtype=dtype) * eps
+    some = pyopt.SCAD(0.5 + float(eps) / 2, 8.0)
+    assert (dtype(some.alpha) + (p - dtype(some.alpha)) != p).any()
+    same_bits(some.prox(p, 0.0), p)
 
 
 def test_a_step_just_below_the_bound_may_round_to_it():
@@ -272,7 +284,9 @@ def test_gradients_and_terms_have_the_same_bits(kind, coefficients, dtype):
 # ---- projections, errors
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 2.0), (0.0, np.inf), (-np.inf, -0.5), (0.25, 0.25), (-0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 2.0), (0.0, np.inf), (-0.0, np.inf), (-np.inf, -0.0), (-np.inf, -0.5), (0.25, 0.25)]
+)
 def test_box_is_the_nearest_point(low, high, dtype):
     p = wild(2000, dtype)
     for step in (0.0, 0.5, 1e6):
