@@ -215,8 +215,8 @@ WILD = {
     "l2": [(0.3,), (1e-42,), (1e39,)],
     "elastic_net": [(0.3, 0.7), (0.0, 0.5), (1e39, 0.5), (1e-42, 0.1)],
     "huber_l1": [(0.3, 0.7), (1e20, 1.2e-38), (0.3, 1e38)],
-    "mcp": [(0.3, 1.7), (1e-3, 1.0 + 1e-9), (1e30, 1e30)],
-    "scad": [(0.3, 2.7), (1e-3, 2.0 + 1e-9), (1e30, 1e30)],
+    "mcp": [(0.3, 1.7), (0.3, 3.3), (1e-3, 1.0 + 1e-9), (1e30, 1e30)],
+    "scad": [(0.3, 2.7), (0.3, 4.3), (0.5 + 2.0**-24, 8.0), (1e-3, 2.0 + 1e-9), (1e30, 1e30)],
     "log_sum": [(0.3, 0.7), (1e-30, 1.2e-38), (1e30, 1e30)],
     "box": [(-0.3, 0.7), (-np.inf, np.inf), (0.0, 0.0), (-0.0, np.inf), (-np.inf, -0.0), (-1e-42, 1e39), (0.1, 0.1)],
     "non_negative": [()],
@@ -224,32 +224,23 @@ WILD = {
 ROWS = [pytest.param(PENALTIES[stem], row, id=f"{stem}-{row}") for stem, rows in WILD.items() for row in rows]
 
 
-def wild_steps(some, n, dtype):
-    """Return steps of all kinds: nothing, tiny, infinite and NaN ones, and those at the bound."""
+def wild_pairs(some, n, dtype):
+    """Return weights and steps of all kinds: steps of nothing, tiny, infinite and NaN ones, and those at the bound."""
     info, bound = np.finfo(dtype), dtype(min(some.max_step(), 1e30))
-    kinds = [
-        0,
-        -0.0,
-        info.smallest_subnormal,
-        info.tiny,
-        np.inf,
-        np.nan,
-        info.max,
-        bound,
-        np.nextafter(bound, dtype(0)),
-    ]
-    rng = np.random.default_rng(9)
-    return np.where(rng.random(n) < 0.5, rng.choice(np.array(kinds, dtype), n), np.abs(wild(n, dtype, 8)))
+    below = np.nextafter(bound, dtype(0))
+    kinds = [0, -0.0, info.smallest_subnormal, info.tiny, np.inf, np.nan, info.max, bound, below]
+    rng, kinds = np.random.default_rng(9), np.array(kinds, dtype)
+    steps = np.where(rng.random(n) < 0.5, rng.choice(kinds, n), np.abs(wild(n, dtype, 8)))
+    near = points(some, min(below, dtype(1e3)), dtype) if some.scalars() else wild(9, dtype, 7)
+    every = np.tile(np.concatenate([near, -near]), len(kinds))
+    return np.concatenate([wild(n, dtype, 1), every]), np.concatenate([steps, np.repeat(kinds, 2 * len(near))])
 
 
 @pytest.mark.parametrize(("kind", "coefficients"), ROWS)
 def test_all_forms_have_the_same_bits(kind, coefficients, dtype):
-    some, n = kind(*coefficients), 3001
-    with np.errstate(all="ignore"):
-        scalars = [dtype(x) for x in some.scalars()]
-    extremes = points(some, dtype(0.5), dtype) if coefficients else np.array([1e-3], dtype)
-    p = np.concatenate([wild(n - len(extremes), dtype, 1), extremes])
-    steps = wild_steps(some, n, dtype)
+    some = kind(*coefficients)
+    scalars = [dtype(x) for x in some.scalars()]
+    p, steps = wild_pairs(some, 2001, dtype)
     want = kind.proximal(p, steps, *scalars)
     assert want.dtype == dtype
     form = device_form("penalties", kind.stem, f"{kind.stem}_prox")
@@ -259,7 +250,7 @@ def test_all_forms_have_the_same_bits(kind, coefficients, dtype):
     for isa in instruction_sets.available():
         got, size = p.copy(), p.itemsize
         name = f"penalties.{kind.stem}_prox"
-        engine.sweep(instruction_sets.tiles(isa), name, (got, steps), (size, size), (n,), some.scalars())
+        engine.sweep(instruction_sets.tiles(isa), name, (got, steps), (size, size), (p.size,), some.scalars())
         same_bits(got, want, f"{some} on {isa}")
 
 
