@@ -81,7 +81,7 @@ def entry(family, name, parameters):
 
 
 def table():
-    """Return the text of tables.pxi: includes, entries and the function that fills the table."""
+    """Return the text of tables.pxi: includes, entries and the function that returns the table."""
     includes, entries, rows = [], [], []
     common = [Path("kernels", name) for name in re.findall(r'^include "(\w+\.pxi)"', TILES.read_text(), re.MULTILINE)]
     stems = sorted(Path("kernels").glob("*/*.pxi"))
@@ -93,7 +93,7 @@ def table():
             text, row = entry(family, name, PARAMETER.findall(parameters))
             entries.append(text)
             rows.append(row)
-    return "\n".join([*includes, "", *entries, "cdef dict fill():", "    return {", *rows, "    }", ""])
+    return "\n".join([*includes, "", *entries, "cdef dict all_tiles():", "    return {", *rows, "    }", ""])
 
 
 def write(path, text):

@@ -4,9 +4,11 @@ The same lines must come from every instruction set, processor, compiler and num
 needs NumPy and pyopt only, so that it runs where nothing else is installed. The last line, on stderr, says what ran.
 """
 
+import dataclasses
 import hashlib
 import inspect
 import itertools
+import math
 import re
 import sys
 from pathlib import Path
@@ -16,10 +18,12 @@ import numpy as np
 import pyopt
 from pyopt.kernels import engine, isa
 from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.spec import Projection
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
 REALS = (np.float32, np.float64)
+INTEGERS = {"int32_t": np.int32, "int64_t": np.int64}
 
 
 def wild(n, dtype, seed, tame=False):
@@ -57,6 +61,8 @@ def tiles():
             if key not in left:
                 continue
             left.remove(key)
+            if family == "layers" and "first" in text:
+                continue  # arrays and sizes must fit together: see layers()
             arrays = [(kind, label) for kind, star, label in parameters if star]
             scalars = [label for kind, star, label in parameters if not star and kind == "real"]
             sizes = len(parameters) - len(arrays) - len(scalars)
@@ -65,12 +71,34 @@ def tiles():
                 n, room = (1003, 1003) if sizes == 1 else (69, 69 * 69)
                 kinds = [kind for kind, _ in (arrays[:-1] if summed else arrays)]
                 made = [wild(room, {"real": real}.get(kind, np.float64), i, tame) for i, kind in enumerate(kinds)]
-                data = [np.arange(room) % n if kind == "int64_t" else x for kind, x in zip(kinds, made, strict=True)]
+                data = [np.arange(room, dtype=INTEGERS[kind]) % n if kind in INTEGERS else x
+                        for kind, x in zip(kinds, made, strict=True)]  # fmt: skip
                 values = tuple(0.9 / (i + 1) for i in range(len(scalars)))
+                if "sgd" in name and family == "models":
+                    engine.each(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, 1)
+                    yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", data
+                    continue
                 total = engine.sweep(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, summed)
                 yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", [*data, np.float64(total)]
     if left:
         sys.exit(f"tile functions without a source: {sorted(left)}")
+
+
+def layers():
+    """Run the layers whose tiles look at whole arrays, with two threads where they are large."""
+    for real, tame, shape in itertools.product(REALS, (False, True), ((130, 37), (67, 5, 131))):
+        x, dy = (wild(math.prod(shape), real, i, tame).reshape(shape) for i in (1, 2))
+        weight, bias = (wild(shape[1], real, i, tame) for i in (3, 4))
+        last = wild(shape[-1], real, 5, tame)
+        made = pyopt.layers.batch_norm(x, None, None, weight, bias, True)
+        found = [*made, *pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=True)]
+        found += pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=False)
+        made = pyopt.layers.layer_norm(x, last)
+        found += [*made, *pyopt.layers.layer_norm_backward(dy, x, *made[1:], last)]
+        found += [pyopt.layers.dropout(x, 0.3, 2**63 + 1, 2, 3), *pyopt.layers.bias_relu_backward(dy, x, last)]
+        for form in ("none", "tanh"):
+            found += [pyopt.layers.bias_gelu(x, last, form), *pyopt.layers.bias_gelu_backward(dy, x, last, form)]
+        yield f"layers {real.__name__} {'tame' if tame else 'wild'} {shape}", found
 
 
 def value(hyper, on):
@@ -93,17 +121,24 @@ def variants(rule):
             yield row._asdict()
 
 
+def some(kind):
+    """Return a penalty with coefficients in their ranges."""
+    lowest = [max(f.metadata.get("low", 0.0), 0.0) for f in dataclasses.fields(kind)]
+    return kind(*(low + x for low, x in zip(lowest, (0.0625, 0.25), strict=False)))
+
+
 def rules():
     """Step every optimizer in several settings, and once with two threads."""
     classes = [c for c in vars(pyopt).values() if inspect.isclass(c) and issubclass(c, pyopt.Optimizer)]
-    penalties = [kind(*[0.0625, 0.25][: len(inspect.signature(kind).parameters)]) for kind in PENALTIES.values()]
+    penalties = [some(kind) for kind in PENALTIES.values() if not issubclass(kind, Projection)]
+    proxes = [pyopt.L1(0.03125), pyopt.NonNegative()]
     for cls in classes:
         if cls is pyopt.Optimizer:
             continue
         for real, (i, row) in itertools.product(REALS, enumerate(variants(cls.rule))):
             tame = i % 4 > 1  # norms of wild gradients are NaN
             params = [wild(n, real, n + i, tame) for n in (1, 1031, 40_009 if i in (0, 2) else 130)]
-            more = {"penalty": penalties} if i % 2 else {}
+            more = {"penalty": penalties} if i % 2 else {"prox": proxes} if i % 8 else {}
             if tame:
                 more |= {"max_grad_norm": 0.5, "max_tensor_norm": 1.5, "clip_value": 0.125, "ema_decay": 0.9375}
             opt = cls(params, **(row | more))
@@ -119,7 +154,7 @@ def main():
     pyopt.set_num_threads(2)
     lines = []
     with np.errstate(all="ignore"):
-        for label, arrays in itertools.chain(tiles(), rules()):
+        for label, arrays in itertools.chain(tiles(), layers(), rules()):
             lines.append(f"{label} {digest(arrays)}")
     print("\n".join(lines))
     print(f"{len(lines)} hashes with {isa.active()} of {isa.available()}, numpy {np.__version__}", file=sys.stderr)

@@ -28,40 +28,62 @@ cdef inline bint dense(cnp.ndarray a) noexcept:
     return True
 
 
-cdef inline bint native(cnp.ndarray a, int kind) noexcept:
-    """Whether `a` has the type `kind` in the byte order of this machine. An unpickled dtype is an object of its own."""
-    return cnp.PyArray_TYPE(a) == kind and cnp.PyArray_ISNOTSWAPPED(a)
+cdef int bfloat16 = -1                          # its number in NumPy, when an array of it has been seen
+
+
+cdef int unusual(cnp.ndarray a):
+    """Return the storage type of what `stored` does not know at once: bfloat16 and dtypes that were unpickled."""
+    global bfloat16
+    cdef int number = cnp.PyArray_TYPE(a)
+    if not cnp.PyArray_ISNOTSWAPPED(a):
+        return -1
+    if number == cnp.NPY_FLOAT:
+        return F32
+    if number == cnp.NPY_DOUBLE:
+        return F64
+    if number == NPY_HALF:
+        return F16
+    if number == cnp.NPY_USHORT:
+        return RAW
+    if bfloat16 < 0 and number >= NPY_USERDEF and a.dtype.name == "bfloat16":
+        bfloat16 = number
+    return BF16 if number == bfloat16 else -1
+
+
+cdef inline int stored(cnp.ndarray a):
+    """Return the storage type of `a`, -1 for none."""
+    if <void*>cnp.PyArray_DESCR(a) == <void*>float32:
+        return F32
+    return unusual(a)
 
 
 cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
-    """Whether `a` has the shape, the dtype and the strides of `p`, and is aligned."""
+    """Whether `a` has the shape of `p`, lies in memory in the same order, and is aligned."""
     cdef int i, nd = cnp.PyArray_NDIM(p)
+    cdef Py_ssize_t mine = cnp.PyArray_ITEMSIZE(a), its = cnp.PyArray_ITEMSIZE(p)
     if cnp.PyArray_NDIM(a) != nd or not cnp.PyArray_FLAGS(a) & cnp.NPY_ARRAY_ALIGNED:
-        return False
-    if cnp.PyArray_DESCR(a) is not cnp.PyArray_DESCR(p) and not native(a, cnp.PyArray_TYPE(p)):
         return False
     for i in range(nd):
         if cnp.PyArray_DIM(a, i) != cnp.PyArray_DIM(p, i):
             return False
     for i in range(nd):
-        if cnp.PyArray_STRIDE(a, i) != cnp.PyArray_STRIDE(p, i) and cnp.PyArray_DIM(p, i) > 1:
+        if cnp.PyArray_STRIDE(a, i) * its != cnp.PyArray_STRIDE(p, i) * mine and cnp.PyArray_DIM(p, i) > 1:
             return size_of(p) == 0
     return True
 
 
 def check_parameters(names, params):
-    """Raise where one of the arrays cannot be updated in place; return whether all are float64."""
+    """Raise where one of the arrays cannot be updated in place."""
     cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
-    cdef int kind = 0
+    cdef int kind
     cdef bint fine = len(params) > 0
     for p in params:
         if type(p) is not cnp.ndarray or not cnp.PyArray_CHKFLAGS(p, writeable) or not dense(p):
             fine = False
             break
-        kind = kind or cnp.PyArray_TYPE(p)
-        if not native(p, kind) or kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+        kind = stored(p)
+        if kind < 0 or kind == RAW:
             fine = False
             break
     if not fine:
         checks.parameters(names, params)        # finds what is wrong, or that a subclass of ndarray is all right
-    return cnp.PyArray_TYPE(params[0]) == cnp.NPY_DOUBLE

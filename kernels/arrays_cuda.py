@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-KINDS = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "uint16": "u16"}
+from . import codecs
+
+KINDS = {**codecs.SHORT, "uint16": "u16"}
 SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u16": 2}
 DTYPES = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<V2", "u16": "<u2"}
 
@@ -94,6 +96,12 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
+def in_order(v: View) -> bool:
+    """Whether an array is C-contiguous."""
+    steps = contiguous(v.shape)
+    return v.size == 0 or all(n <= 1 or a == b for n, a, b in zip(v.shape, v.strides, steps, strict=True))
+
+
 def check(v: View, name: str) -> None:
     """Raise where an array cannot be stepped in place."""
     size = SIZES[v.kind]
@@ -119,11 +127,16 @@ def agree(v: View, p: View, name: str) -> None:
 
 def dtype_of(kind: str) -> np.dtype[Any]:
     """Return NumPy's dtype of a storage type; bfloat16 needs ml_dtypes."""
-    if kind != "bf16":
-        return np.dtype(DTYPES[kind])
-    import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
+    return codecs.dtype("bfloat16") if kind == "bf16" else np.dtype(DTYPES[kind])
 
-    return np.dtype(ml_dtypes.bfloat16)
+
+def fetched(device: Any, v: View) -> np.ndarray[Any, Any]:
+    """Return the values of an array in a NumPy array of the same strides, after all work on the device."""
+    dtype, size = dtype_of(v.kind), SIZES[v.kind]
+    if not v.size:
+        return np.empty(v.shape, dtype)
+    raw = device.download(v.address, v.size * size).view(dtype)
+    return np.ndarray(v.shape, dtype, raw, 0, tuple(s * size for s in v.strides))
 
 
 class Array:
@@ -151,9 +164,7 @@ class Array:
 
     def get(self) -> np.ndarray[Any, Any]:
         """Return the values in a NumPy array of the same strides, after all work on the device."""
-        raw = self.device.download(self.view.address, self.nbytes).view(self.dtype)
-        steps = tuple(s * self.itemsize for s in self.view.strides)
-        return np.ndarray(self.shape, self.dtype, raw, 0, steps) if self.size else np.empty(self.shape, self.dtype)
+        return fetched(self.device, self.view)
 
     def set(self, values: Any) -> None:
         """Take the values of a NumPy array, of a number or of another array on the same device."""

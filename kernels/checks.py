@@ -7,7 +7,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+REALS = ("float32", "float64")  # what is computed in
+_REALS = tuple(map(np.dtype, REALS))
+STORED = ("float64", "float32", "bfloat16", "float16")  # what may be stored
 
 
 def masked(array: Any) -> bool:
@@ -20,32 +22,31 @@ def parameters(names: Sequence[str], params: Sequence[Any]) -> None:
     if not params:
         raise ValueError("the list of parameters is empty: at least one array is needed")
     for name, p in zip(names, params, strict=True):
-        dense_array(p, name)
-        if p.dtype != params[0].dtype:
-            raise TypeError(
-                f"{name} is {p.dtype} and {names[0]} is {params[0].dtype}: all parameters of an optimizer share one"
-            )
+        dense_array(p, name, STORED)
         if not p.flags.writeable:
             raise ValueError(f"{name} is read-only: parameters are updated in place")
 
 
-def plain_array(a: Any, name: str) -> None:
-    """Raise where ``a`` is no aligned NumPy array of float32 or float64 in the machine's byte order."""
+def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
+    """Raise where ``a`` is no aligned NumPy array of one of ``dtypes`` in the machine's byte order."""
+    if type(a) is np.ndarray and a.dtype in _REALS and dtypes is REALS and a.flags.aligned:
+        return  # what nearly all are, without building the name of a dtype
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")
     if masked(a):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
-    if a.dtype not in DTYPES or not a.dtype.isnative:
-        raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native float32 or float64 is needed")
+    if a.dtype.name not in dtypes or not a.dtype.isnative:
+        allowed = f"{', '.join(dtypes[:-1])} or {dtypes[-1]}" if len(dtypes) > 1 else dtypes[0]
+        raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native {allowed} is needed")
     if not a.flags.aligned:
         raise ValueError(
             f"{name} is not aligned to its element size ({a.itemsize} bytes): copy it first, with a.copy()"
         )
 
 
-def dense_array(a: Any, name: str) -> None:
+def dense_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
     """Raise where the memory of ``a`` has gaps or repeats, besides what ``plain_array`` refuses."""
-    plain_array(a, name)
+    plain_array(a, name, dtypes)
     want = a.itemsize
     for stride, length in sorted((s, n) for s, n in zip(a.strides, a.shape, strict=True) if n != 1):
         if stride != want and a.size:
@@ -56,25 +57,29 @@ def dense_array(a: Any, name: str) -> None:
         want *= length
 
 
-def rows_array(a: Any, name: str) -> None:
+def rows_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
     """Raise where ``a`` is not C-contiguous, besides what ``plain_array`` refuses."""
-    plain_array(a, name)
+    plain_array(a, name, dtypes)
     if not a.flags.c_contiguous:
         raise ValueError(f"{name} has strides {a.strides} for shape {a.shape}: np.ascontiguousarray is needed")
 
 
-def reject(a: Any, p: np.ndarray[Any, Any], name: str, zero: bool = False) -> NoReturn:
-    """Raise the error that says why ``a`` does not go with the parameter ``p``."""
-    plain_array(a, name)
-    if a.dtype != p.dtype:
-        raise TypeError(f"{name} has dtype {a.dtype}, the parameter {p.dtype}: they must agree")
+def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> None:
+    """Raise where ``a`` is not of one of ``dtypes``, or does not lie in memory as ``p`` does."""
+    plain_array(a, name, dtypes)
     if a.shape != p.shape:
         raise ValueError(f"{name} has shape {a.shape}, the parameter {p.shape}: they must agree")
-    if a.strides != p.strides:
+    steps = [s * p.itemsize for s, n in zip(a.strides, a.shape, strict=True) if n > 1]
+    if steps != [s * a.itemsize for s, n in zip(p.strides, p.shape, strict=True) if n > 1] and p.size:
         raise ValueError(
             f"{name} has strides {a.strides}, the parameter {p.strides}: both must lie in memory in the same order "
             "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
         )
+
+
+def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool = False) -> NoReturn:
+    """Raise the error that says why ``a``, to be of one of ``dtypes``, does not go with the parameter ``p``."""
+    like(a, p, name, dtypes)
     if zero and not a.flags.writeable:
         raise ValueError(f"{name} is read-only: this step writes to it")
     raise ValueError(f"{name} does not go with the parameter: {a.__array_interface__}, {p.__array_interface__}")
@@ -93,3 +98,28 @@ def changed(a: np.ndarray[Any, Any], name: str) -> NoReturn:
 def _short(a: Any) -> str:
     text = repr(a)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def row_gradient(indices: Any, values: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> None:
+    """Raise where ``values`` are no gradients of the rows ``indices`` of the parameter ``p``."""
+    rows_array(p, name, STORED)
+    if p.ndim == 0:
+        raise ValueError(f"{name} has no rows: it is a single number")
+    if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
+        raise TypeError(f"indices are {_short(indices)}: a vector of int64 is needed")
+    rows_array(values, "values", dtypes)
+    if values.shape != (len(indices), *p.shape[1:]):
+        raise ValueError(
+            f"values have shape {values.shape}: must be {(len(indices), *p.shape[1:])}, a row for each index"
+        )
+    if len(indices) and not (indices.min() >= 0 and indices.max() < len(p)):
+        raise ValueError(
+            f"indices from {indices.min()} to {indices.max()}: must be in [0, {len(p)}), the rows of {name}"
+        )
+
+
+def row_decay(a: Any, rows: int, name: str) -> None:
+    """Raise where ``a`` is not what an optimizer keeps for rows that lag."""
+    dense_array(a, name, ("float64",))
+    if a.shape != (rows + 1,) or not a.flags.writeable:
+        raise ValueError(f"{name} has shape {a.shape}: must be {(rows + 1,)}, writeable")

@@ -8,9 +8,13 @@ import numpy as np
 
 u4 = np.uint32
 u8 = np.uint64
+f4 = np.float32
+f8 = np.float64
 INFINITE = u4(0x7F800000)  # the exponent of infinities and NaNs
 QUIET = u4(0x40)  # keeps a NaN one when its lower bits are cut off
-LARGEST = u4(0x7F7FFFFF)  # the largest finite float32
+TOP = u4(0x7F7F0000)  # the largest finite bf16, as a float32
+NORMAL = u4(0x38800000)  # 2^-14, the smallest normal half, as a float32
+UNITS, SHARES = f4(1 << 24), f4(1 << 16)  # of 2^-24, the subnormal halves; of what is cut off
 ROUND0, ROUND1 = u4(0xD2511F53), u4(0xCD9E8D57)  # philox.py
 KEY0, KEY1 = u4(0x9E3779B9), u4(0xBB67AE85)
 
@@ -43,13 +47,36 @@ def narrow_bf16(x):
     return u4(u4(b + u4(0x7FFF) + u4(u4(b >> u4(16)) & u4(1))) >> u4(16))
 
 
+def odd(x):
+    """A float64 as a float32: what does not fit goes to the odd neighbour, so that the next rounding is the only."""
+    y = f4(x)
+    if f8(y) == x:
+        return y
+    b = bits(y)
+    return real(u4((u4(b - u4(1)) if abs(f8(y)) > abs(x) else b) | u4(1)))
+
+
 def stochastic_bf16(x, random):
     """Up with the probability that the bits cut off stand for: ``random`` has 16 bits. Finite numbers stay finite."""
     b = bits(x)
-    if u4(b & INFINITE) == INFINITE:
-        return u4(u4(b >> u4(16)) | (QUIET if u4(b << u4(9)) != u4(0) else u4(0)))
-    up = u4(b + random)
-    return u4((b if u4(up & INFINITE) == INFINITE else up) >> u4(16))
+    size = u4(b & u4(0x7FFFFFFF))
+    rounded = u4(u4(b if size >= TOP else u4(b + random)) >> u4(16))
+    return u4(rounded | (QUIET if size > INFINITE else u4(0)))
+
+
+def stochastic_f16(x, random):
+    """As ``stochastic_bf16``, in 10 bits of a half."""
+    b = bits(x)
+    size = u4(b & u4(0x7FFFFFFF))
+    if size < NORMAL:
+        y = real(size) * UNITS
+        whole = u4(y)
+        rounded = u4(whole + (u4(1) if (y - f4(whole)) * SHARES > f4(random) else u4(0)))
+    else:
+        rounded = u4(u4(u4(size - u4(0x38000000)) + u4(random >> u4(3))) >> u4(13))
+    largest = u4(0x7C00) if size == INFINITE else u4(0x7E00) if size > INFINITE else u4(0x7BFF)
+    rounded = largest if rounded > u4(0x7BFF) else rounded
+    return u4(rounded | u4(u4(b >> u4(16)) & u4(0x8000)))
 
 
 def upper(x):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import codecs_cuda, philox
+from . import codecs_cuda
 from .memory_cuda import SIZES, WIDEST, Memory
 
 u4 = np.uint32
@@ -18,13 +18,16 @@ class Column(NamedTuple):
 
     name: str
     kind: str  # f64, f32, bf16 or f16
-    rounding: str = "nearest"  # or stochastic, or remainder: bf16 only
+    rounding: str = "nearest"  # or stochastic: 16 bits; or remainder: p in bf16
     stream: int = 0  # of the random bits
 
     @property
     def size(self) -> int:
         """Bytes of an element."""
         return 2 if self.kind in ("bf16", "f16") else SIZES[self.kind]
+
+
+Form = tuple[str, int]  # the stem of a penalty and the number of its coefficients
 
 
 class Combination(NamedTuple):
@@ -36,11 +39,17 @@ class Combination(NamedTuple):
     states: tuple[Column | None, ...]
     ema: Column | None = None
     shadow: Column | None = None
-    penalties: tuple[tuple[str, int], ...] = ()  # the stem and the number of coefficients of each
+    penalties: tuple[Form, ...] = ()
+    proxes: tuple[Form, ...] = ()
+    uniform: bool = True  # one step for the proximal forms of all elements
+    slopes: tuple[Form, ...] = ()  # of penalties by row
+    shrink: Form | None = None  # the proximal form by row
     scalars: int = 0  # of the rule
     decay: bool = True
     clip: bool = False
     zero: bool = False
+    picked: bool = False  # some rows of one tensor, whose gradients stand in another order
+    lagging: bool = False  # rows that have missed some decay
 
     @property
     def real(self) -> str:
@@ -68,6 +77,16 @@ class Combination(NamedTuple):
         return WIDEST // min(c.size for c in (*self.read, *self.written))
 
     @property
+    def by_row(self) -> bool:
+        """Whether a block must take whole rows."""
+        return bool(self.slopes) or self.shrink is not None or self.picked
+
+    @property
+    def proximal(self) -> bool:
+        """Whether a stage needs the step of a proximal form."""
+        return bool(self.proxes) or self.shrink is not None
+
+    @property
     def stochastic(self) -> bool:
         """Whether a column is rounded by random bits, for which a vector must be one block of them."""
         return any(c.rounding == "stochastic" for c in self.written)
@@ -75,15 +94,18 @@ class Combination(NamedTuple):
     @property
     def record(self) -> int:
         """Words of a tensor in the table: an even number, so that each starts at a multiple of 16 bytes."""
-        return (self.addresses + 2) // 2 * 2  # without the address of g, with number and row
+        words = self.addresses + 1 + 3 * self.by_row  # without that of g; number and row; rows_cuda.py has three more
+        return (words + 1) // 2 * 2
 
     @property
     def name(self) -> str:
         """A name in words that linkers take."""
         words = [self.rule, *(f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in
                  (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
-        words += [stem for stem, _ in self.penalties]
-        return "_".join(words + [word for word in ("decay", "clip", "zero") if getattr(self, word)])
+        words += [stem for stem, _ in (*self.penalties, *self.slopes)]
+        words += [f"prox_{stem}" for stem, _ in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
+        flags = "decay", "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
+        return "_".join(words + [word for word in flags if getattr(self, word)])
 
 
 def columns(m: Memory, readers: list[Any]) -> Any:
@@ -132,6 +154,14 @@ def each(m: Memory, function: Any, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
+def every(m: Memory, function: Any, count: int) -> Any:
+    """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
+    if count == 0:
+        return m.jit(lambda x: ())
+    before, last = every(m, function, count - 1), count - 1
+    return m.jit(lambda x: (*before(x), function(x[last])))
+
+
 def cast(m: Memory, to: Any) -> Any:
     """Return the function that converts a number to a type of NumPy."""
 
@@ -165,7 +195,7 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
     size = u8(column.size)
     if column.rounding == "stochastic":
-        return stochastic_writer(m, column, k, width)
+        return stochastic_writer(m, column, k, c.real, width)
     if column.rounding == "remainder":
         put, low = m.store("u16", width), c.addresses - 1
         top, bottom = each(m, m.adopt(codecs_cuda.upper), width), each(m, m.adopt(codecs_cuda.lower), width)
@@ -176,7 +206,7 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
 
         return m.jit(split)
     put = m.store(column.kind if column.kind in SIZES else "u16", width)
-    encode = encoder(m, column, c, width)
+    encode = encoder(m, column, c.real, width)
 
     def stored(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
         put(a[k] + i * size, encode(values))
@@ -184,22 +214,28 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     return m.jit(stored)
 
 
-def encoder(m: Memory, column: Column, c: Combination, width: int) -> Any:
+def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
     """Return the function that rounds a tuple of numbers to the nearest ones of a column's type."""
-    if column.kind == c.real:
+    if column.kind == real:
         return m.jit(lambda values: values)
     if column.kind in SIZES:
         to = {"f32": np.float32, "f64": np.float64}[column.kind]
         return each(m, cast(m, to), width)
     narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
-    return each(m, m.jit(lambda x: narrow(np.float32(x))), width)
+    if real == "f64":
+        odd = m.adopt(codecs_cuda.odd)
+        return each(m, m.jit(lambda x: narrow(odd(x))), width)
+    return each(m, narrow, width)
 
 
-def stochastic_writer(m: Memory, column: Column, k: int, width: int) -> Any:
-    """Return the writer of a bf16 column that is rounded by random bits: those of element i are philox.py's."""
+def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) -> Any:
+    """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
     put, words, half = m.store("u16", width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
-    rounded = m.adopt(codecs_cuda.stochastic_bf16)
-    size, stream = u8(column.size), u8((philox.WEIGHTS if column.name == "p" else column.stream) << 24)
+    rounded = m.adopt(codecs_cuda.stochastic_bf16 if column.kind == "bf16" else codecs_cuda.stochastic_f16)
+    if real == "f64":
+        of_float, odd = rounded, m.adopt(codecs_cuda.odd)
+        rounded = m.jit(lambda x, random: of_float(odd(x), random))
+    size, stream = u8(column.size), u8(column.stream << 24)
 
     def one(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
         given = words(i >> u8(3), noise[1], u4(stream + tensor), noise[2], noise[3])

@@ -1,10 +1,10 @@
 # The CPU engine: what is checked, who runs which part, in which order. It knows no instruction set and does no
 # arithmetic on elements: tile functions come as pointers from _tiles_<isa>.
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcpy, memmove, memset
 from cpython.ref cimport PyObject
 cimport numpy as cnp
 
@@ -29,6 +29,8 @@ cdef extern from "Python.h":
 
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_CheckExact(PyObject* a) noexcept
+    const int NPY_HALF
+    const int NPY_USERDEF
 
 ctypedef void (*tile_t)(void** arrays, const void* scalars, const Py_ssize_t* sizes) noexcept nogil
 
@@ -41,17 +43,41 @@ ctypedef union scalars_t:           # those of one tile
     double d[16]
 
 cdef enum:
-    MAX_ARRAYS = 8                  # p, g, the states of a rule and the EMA
+    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder
+    MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
+    MAX_ROWS = 2                    # of them by row
     LEAF = 4096                     # terms in a leaf of the reduction tree
     SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings
     SPAN = 65536                    # elements that a thread takes at a time, at most
 
+cnp.import_array()
+watch_forks()
+
+cdef cnp.dtype float32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT)       # as good as all arrays share this object
+
+
+cdef inline void put(scalar_t* out, double x, bint f64) noexcept nogil:
+    """Round a float64 scalar once, to the compute type."""
+    if f64:
+        out.d = x
+    else:
+        out.f = <float>x
+
+
+cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
+    return x.d == 1 if f64 else x.f == 1
+
+
 include "threads.pxi"
+include "walk.pxi"
 include "arrays.pxi"
 include "sweep.pxi"
-include "walk.pxi"
+include "each.pxi"
+include "measure.pxi"
+include "memory.pxi"
 include "plan.pxi"
+include "rows.pxi"
 
 
 def features():
@@ -64,6 +90,16 @@ def features():
     if has_avx2():
         found.append("avx2")
     return [*found, "baseline"]
+
+
+def enter_mode():
+    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
+    return ieee_mode()
+
+
+def leave_mode(uint64_t old):
+    """Return to the mode of the caller."""
+    restore_mode(old)
 
 
 def power(double x, Py_ssize_t n):
@@ -81,18 +117,6 @@ cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 
 
-cdef void put(scalar_t* out, double x, bint f64) noexcept:
-    """Round a float64 scalar once, to the compute type."""
-    if f64:
-        out.d = x
-    else:
-        out.f = <float>x
-
-
-cdef bint one(const scalar_t* x, bint f64) noexcept:
-    return x.d == 1 if f64 else x.f == 1
-
-
 cdef void fill(scalars_t* out, tuple values, bint f64) except *:
     """Round the scalars of a tile, each once."""
     cdef Py_ssize_t i
@@ -103,7 +127,3 @@ cdef void fill(scalars_t* out, tuple values, bint f64) except *:
             out.d[i] = values[i]
         else:
             out.f[i] = values[i]
-
-
-cnp.import_array()
-watch_forks()

@@ -1,9 +1,9 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
-``Update`` steps the tensors of one combination, ``Prepare`` computes what they need, ``Leaves`` reads the gradients for
-their norm. All arguments are integers of 64 bits. ``resident``
-blocks must fit into a multiprocessor together; 0 leaves it to the compiler. ``entry`` returns what a GPU runs. ``emulated`` returns the same body
-for this CPU: a function of (blocks, arguments...) that runs one thread after another.
+``Update`` steps the tensors of one combination, ``Rows`` those of one whose rows stay whole, ``Prepare`` computes what
+they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``resident`` blocks
+must fit into a multiprocessor together; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated``
+the same body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import norms_cuda, prepare_cuda, step_cuda
-from .columns_cuda import Combination
+from . import norms_cuda, picked_cuda, prepare_cuda, rows_cuda, step_cuda
+from .columns_cuda import Column, Combination
 from .memory_cuda import Host, Memory
 
 u8 = np.uint64
@@ -61,14 +61,58 @@ class Update(NamedTuple):
         return m.jit(kernel)
 
 
+class Rows(NamedTuple):
+    """Steps rows of the tensors of a combination: (table, chunks, given, picks)."""
+
+    combination: Combination
+    threads: int = rows_cuda.THREADS
+    arguments: int = 4
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return f"rows_{self.combination.name}"
+
+    def entry(self, m: Memory) -> Function:
+        """Return the kernel."""
+        from numba import cuda, types
+
+        body, threads, size = (
+            rows_cuda.update(m, self.combination),
+            u8(self.threads),
+            rows_cuda.shared(self.combination),
+        )
+
+        def kernel(table, chunks, given, picks):  # type: ignore[no-untyped-def]
+            kept = cuda.shared.array(size, types.float64)
+            body(cuda.blockIdx.x, cuda.threadIdx.x, threads, table, chunks, given, picks, kept)
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU, where one thread needs no barrier."""
+        body, size = rows_cuda.update(m, self.combination), rows_cuda.shared(self.combination)
+
+        def kernel(blocks, table, chunks, given, picks):  # type: ignore[no-untyped-def]
+            kept = np.empty(size)
+            for block in range(blocks):
+                body(block, u8(0), u8(1), table, chunks, given, picks, kept)
+
+        return m.jit(kernel)
+
+
 class Prepare(NamedTuple):
     """Computes norm, factors and scalars: (given, info, call, progress, result, partial, scratch)."""
 
     rule: str
-    real: str
     scalars: int
     limited: bool
     absent: tuple[str, ...] = ()
+    picked: bool = False
     arguments: int = 7
 
     def resident(self, cc: tuple[int, int]) -> int:
@@ -83,13 +127,13 @@ class Prepare(NamedTuple):
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return "_".join(["prepare", self.rule, self.real, *self.absent, *["limited"] * self.limited])
+        return "_".join(["prepare", self.rule, *self.absent, *["limited"] * self.limited, *["picked"] * self.picked])
 
     def body(self, m: Memory) -> Function:
         """Return the work of one thread."""
         from .rules import RULES
 
-        return prepare_cuda.prepare(m, RULES[self.rule], self.real, self.scalars, self.limited, self.absent)  # type: ignore[no-any-return]
+        return prepare_cuda.prepare(m, RULES[self.rule], self.scalars, self.limited, self.absent, self.picked)  # type: ignore[no-any-return]
 
     def entry(self, m: Memory) -> Function:
         """Return the kernel."""
@@ -114,9 +158,13 @@ class Prepare(NamedTuple):
 
 
 class Leaves(NamedTuple):
-    """Sums the squares of gradients stored as ``kind``: (given, leaves, count, info, partial, result)."""
+    """Sums the squares of arrays stored as ``kind``, or their elements.
+
+    Arguments: given, leaves, count, info, partial, result.
+    """
 
     kind: str
+    squared: bool = True
     threads: int = norms_cuda.THREADS
     arguments: int = 6
 
@@ -127,13 +175,13 @@ class Leaves(NamedTuple):
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return f"leaves_{self.kind}"
+        return f"leaves_{self.kind}" + "_sums" * (not self.squared)
 
     def entry(self, m: Memory) -> Function:
         """Return the kernel."""
         from numba import cuda, types
 
-        read, combine = norms_cuda.squares(m, self.kind)
+        read, combine = norms_cuda.leaves(m, self.kind, self.squared)
         words, flag, one = norms_cuda.LEAVES * norms_cuda.ROW, m.store("u64"), u8(1)
 
         def kernel(given, leaves, count, info, partial, result):  # type: ignore[no-untyped-def]
@@ -147,7 +195,7 @@ class Leaves(NamedTuple):
 
     def emulated(self, m: Host) -> Function:
         """Return the kernel for this CPU: all threads of a block up to the barrier, then all from there on."""
-        read, combine = norms_cuda.squares(m, self.kind)
+        read, combine = norms_cuda.leaves(m, self.kind, self.squared)
         words, flag, one = norms_cuda.LEAVES * norms_cuda.ROW, m.store("u64"), u8(1)
         threads = self.threads
 
@@ -163,4 +211,124 @@ class Leaves(NamedTuple):
         return m.jit(kernel)
 
 
-Kernel = Update | Prepare | Leaves
+class Sums(NamedTuple):
+    """Adds up the gradients of each row, stored as ``kind``, and their squares.
+
+    Arguments: order, firsts, values, sums, terms, length, count, result.
+    """
+
+    kind: str
+    real: str
+    threads: int = rows_cuda.THREADS
+    arguments: int = 8
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return f"sums_{self.kind}_{self.real}"
+
+    def entry(self, m: Memory) -> Function:
+        """Return the kernel."""
+        from numba import cuda, types
+
+        body, threads, size = picked_cuda.sums(m, self.kind, self.real), u8(self.threads), rows_cuda.FACTORS
+
+        def kernel(order, firsts, values, sums, terms, length, count, result):  # type: ignore[no-untyped-def]
+            kept = cuda.shared.array(size, types.float64)
+            body(cuda.blockIdx.x, cuda.threadIdx.x, threads, order, firsts, values, sums, terms, length, count, result,
+                 kept)  # fmt: skip
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU, where one thread needs no barrier."""
+        body, size = picked_cuda.sums(m, self.kind, self.real), rows_cuda.FACTORS
+
+        def kernel(blocks, order, firsts, values, sums, terms, length, count, result):  # type: ignore[no-untyped-def]
+            kept = np.empty(size)
+            for block in range(blocks):
+                body(block, u8(0), u8(1), order, firsts, values, sums, terms, length, count, result, kept)
+
+        return m.jit(kernel)
+
+
+class Lag(NamedTuple):
+    """Notes the decay that all rows but some have missed: (picks, count, row_decay, last, row, call)."""
+
+    threads: int = 512
+    arguments: int = 6
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return "lag"
+
+    def entry(self, m: Memory) -> Function:
+        """Return the kernel, of one block."""
+        from numba import cuda
+
+        body, threads = picked_cuda.lag(m), u8(self.threads)
+
+        def kernel(picks, count, row_decay, last, row, call):  # type: ignore[no-untyped-def]
+            body(cuda.threadIdx.x, threads, picks, count, row_decay, last, row, call)
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU, where one thread needs no barrier."""
+        body = picked_cuda.lag(m)
+
+        def kernel(blocks, picks, count, row_decay, last, row, call):  # type: ignore[no-untyped-def]
+            body(u8(0), u8(1), picks, count, row_decay, last, row, call)
+
+        return m.jit(kernel)
+
+
+class CatchUp(NamedTuple):
+    """Decays all rows by what they have missed: (p, remainder, length, rows, row_decay, last)."""
+
+    p: Column
+    threads: int = rows_cuda.THREADS
+    arguments: int = 6
+
+    def resident(self, cc: tuple[int, int]) -> int:
+        """Return 0: the compiler chooses."""
+        return 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return f"catch_up_{self.p.kind}_{self.p.rounding}"
+
+    def entry(self, m: Memory) -> Function:
+        """Return the kernel."""
+        from numba import cuda
+
+        body = picked_cuda.catch_up(m, self.p)
+
+        def kernel(p, remainder, length, rows, row_decay, last):  # type: ignore[no-untyped-def]
+            body(cuda.blockIdx.x, cuda.threadIdx.x, p, remainder, length, rows, row_decay, last)
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU."""
+        body, threads = picked_cuda.catch_up(m, self.p), self.threads
+
+        def kernel(blocks, p, remainder, length, rows, row_decay, last):  # type: ignore[no-untyped-def]
+            for block in range(blocks):
+                for thread in range(threads):
+                    body(block, thread, p, remainder, length, rows, row_decay, last)
+
+        return m.jit(kernel)
+
+
+Kernel = Update | Rows | Prepare | Leaves | Sums | Lag | CatchUp

@@ -8,10 +8,11 @@ memories has the same face, so that one body runs in three ways:
 ``Plain``   not compiled: for CUDA's simulator, which knows no intrinsics
 
 ``load(kind, n)`` reads n neighbours and returns a tuple of them; ``store(kind, n)`` writes a tuple. Both move 16 bytes
-at a time where that many are asked for, and what is left one by one: the address must be a multiple of that. Kinds: f32, f64, u64, u32, and u16, whose
-values are uint32 elsewhere. ``pick(places)`` returns those elements of a tuple, and None for a place of None;
-``transpose`` turns n tuples of k into k tuples of n. ``bits`` and ``real`` look at the bits of a float32, ``widen_f16``
-and ``narrow_f16`` convert between it and the 16 bits of a half, to nearest, ties to even. ``adopt(function)`` compiles
+at a time where that many are asked for, and what is left one by one: the address must be a multiple of that. Kinds:
+f32, f64, u64, u32, and u16, whose values are uint32 elsewhere. ``pick(places)`` returns those elements of a tuple, and
+None for a place of None; ``transpose`` turns n tuples of k into k tuples of n. ``bits`` and ``real`` look at the bits
+of a float32, ``widen_f16`` and ``narrow_f16`` convert between it and the 16 bits of a half, to nearest, ties to even.
+``adopt(function)`` compiles
 plain Python together with all that it calls.
 """
 
@@ -43,7 +44,7 @@ class Memory:
     def __init__(self) -> None:
         self.made: dict[Any, Any] = {}
         self.replaced: dict[Function, Function] = {
-            **{getattr(numerics, name): getattr(numerics_cuda, name, None) for name in numerics.__all__},
+            **{getattr(numerics, x): getattr(numerics_cuda, x) for x in numerics.__all__ if hasattr(numerics_cuda, x)},
             numerics_cuda.sqrt: root,
             codecs_cuda.bits: self.bits,
             codecs_cuda.real: self.real,
@@ -51,6 +52,8 @@ class Memory:
             codecs_cuda.narrow_f16: self.narrow_f16,
         }
 
+    sync: Function  # the barrier of a block
+    transpose: Function
     bits: Function
     real: Function
     widen_f16: Function

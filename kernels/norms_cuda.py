@@ -25,32 +25,24 @@ u8 = np.uint64
 f8 = np.float64
 
 
-def squares(m: Memory, kind: str) -> tuple[Any, Any]:
-    """Return the two phases of the kernel that sums the squares of gradients stored as ``kind``.
+def leaves(m: Memory, kind: str, squared: bool = True) -> tuple[Any, Any]:
+    """Return the two phases of the kernel that sums the squares of arrays stored as ``kind``, or their elements.
 
     ``read(block, thread, given, leaves, count, lanes)`` fills the lanes of a block in shared memory and returns whether
-    an element was not finite; ``combine(block, thread, leaves, count, lanes, info, partial)`` writes the leaves.
-    ``leaves`` has two words for each leaf: its first element, and tensor * 2^32 + number of elements; step_cuda.py and
-    prepare_cuda.py describe ``given`` and ``info``. A tensor without a gradient has leaves of 0.
+    an element was not finite, which is not asked where they are not squared; ``combine(block, thread, leaves, count,
+    lanes, info, partial)`` writes the leaves. ``leaves`` has two words for each leaf: its first element, and tensor *
+    2^32 + number of elements; step_cuda.py and prepare_cuda.py describe ``given`` and ``info``. A tensor without a
+    gradient has leaves of 0.
     """
-    four = fetch(m, kind, 4)
-    one = fetch(m, kind, 1)
-    pair, word, put = m.load("u64", 2), m.load("u64"), m.store("f64")
+    return leaf_reader(m, kind, squared), leaf_writer(m)
+
+
+def leaf_reader(m: Memory, kind: str, squared: bool) -> Any:
+    """Return the first phase."""
+    pair, word = m.load("u64", 2), m.load("u64")
     size = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind])
-    mask = u8(min(16, 4 * int(size)) - 1)
-    check = kind == "f64"  # squares of the others do not overflow: the sums tell
-
-    def lane(at, end, sum):  # type: ignore[no-untyped-def]
-        bad = f8(0)
-        while at < end:
-            (x,) = one(at)
-            sum += x * x
-            if check:
-                bad += x - x
-            at += size * u8(LANES)
-        return sum, bad
-
-    rest = m.jit(lane)
+    vectors, rest = quadruples(m, kind, squared), lane(m, kind, squared)
+    told = squared and kind != "f64"  # squares of the others do not overflow: the sums tell what was not finite
 
     def read(block, thread, given, leaves, count, lanes):  # type: ignore[no-untyped-def]
         leaf = u8(block) * u8(LEAVES) + u8(thread) // u8(READERS)
@@ -63,25 +55,70 @@ def squares(m: Memory, kind: str) -> tuple[Any, Any]:
             if g != u8(0):
                 g = g + start * size
                 end = g + u8(packed & u8(0xFFFFFFFF)) * size
-                at = g + reader * (u8(4) * size)
-                if g & mask == u8(0):
-                    while at + u8(4) * size <= end:
-                        x0, x1, x2, x3 = four(at)
-                        if check:
-                            bad += (x0 - x0) + (x1 - x1) + (x2 - x2) + (x3 - x3)
-                        a, b, c, d = a + x0 * x0, b + x1 * x1, c + x2 * x2, d + x3 * x3
-                        at += size * u8(LANES)
+                at, a, b, c, d, bad = vectors(g, g + reader * (u8(4) * size), end)
                 a, p = rest(at, end, a)  # one lane after another: few registers
                 b, q = rest(at + size, end, b)
                 c, r = rest(at + u8(2) * size, end, c)
                 d, s = rest(at + u8(3) * size, end, d)
-                if check:
-                    bad += (p + q) + (r + s)
-        if not check:
+                bad += (p + q) + (r + s)
+        if told:
             bad = (a - a) + (b - b) + (c - c) + (d - d)
         k = u8(thread) // u8(READERS) * u8(ROW) + reader * u8(4)
         lanes[k], lanes[k + u8(1)], lanes[k + u8(2)], lanes[k + u8(3)] = a, b, c, d
         return bad != f8(0)
+
+    return m.jit(read)
+
+
+def quadruples(m: Memory, kind: str, squared: bool) -> Any:
+    """Return the function that adds whole vectors of four to as many lanes, where they are aligned."""
+    four, term, doubt = fetch(m, kind, 4), term_of(m, squared), doubt_of(m, kind, squared)
+    size = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind])
+    mask = u8(min(16, 4 * int(size)) - 1)
+
+    def vectors(first, at, end):  # type: ignore[no-untyped-def]
+        a = b = c = d = bad = f8(0)
+        if first & mask == u8(0):
+            while at + u8(4) * size <= end:
+                x0, x1, x2, x3 = four(at)
+                bad += (doubt(x0) + doubt(x1)) + (doubt(x2) + doubt(x3))
+                a, b, c, d = a + term(x0), b + term(x1), c + term(x2), d + term(x3)
+                at += size * u8(LANES)
+        return at, a, b, c, d, bad
+
+    return m.jit(vectors)
+
+
+def lane(m: Memory, kind: str, squared: bool) -> Any:
+    """Return the function that adds the elements of one lane from ``at`` on."""
+    one, term, doubt = fetch(m, kind, 1), term_of(m, squared), doubt_of(m, kind, squared)
+    step = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind] * LANES)
+
+    def added(at, end, sum):  # type: ignore[no-untyped-def]
+        bad = f8(0)
+        while at < end:
+            (x,) = one(at)
+            sum += term(x)
+            bad += doubt(x)
+            at += step
+        return sum, bad
+
+    return m.jit(added)
+
+
+def term_of(m: Memory, squared: bool) -> Any:
+    """Return the function of what an element adds."""
+    return m.jit((lambda x: x * x) if squared else (lambda x: x))
+
+
+def doubt_of(m: Memory, kind: str, squared: bool) -> Any:
+    """Return the function that is NaN for what is not finite, or 0 for all where the sums tell or nobody asks."""
+    return m.jit((lambda x: x - x) if squared and kind == "f64" else (lambda x: f8(0)))
+
+
+def leaf_writer(m: Memory) -> Any:
+    """Return the second phase."""
+    pair, word, put = m.load("u64", 2), m.load("u64"), m.store("f64")
 
     def combine(block, thread, leaves, count, lanes, info, partial):  # type: ignore[no-untyped-def]
         leaf = u8(block) * u8(LEAVES) + u8(thread)
@@ -98,7 +135,7 @@ def squares(m: Memory, kind: str) -> tuple[Any, Any]:
             (at,) = word(info + u8(packed >> u8(32)) * u8(32) + u8(8))
             put(partial + (at + start // u8(LEAF)) * u8(8), (lanes[k],))
 
-    return m.jit(read), m.jit(combine)
+    return m.jit(combine)
 
 
 def fetch(m: Memory, kind: str, n: int) -> Any:
@@ -120,7 +157,7 @@ def fetch(m: Memory, kind: str, n: int) -> Any:
     return m.jit(fetched)
 
 
-def fold(m: Memory) -> Any:
+def fold(m: Any) -> Any:
     """Return the function that adds ``count`` leaves in pairs, by all threads of a block; it returns their sum.
 
     The leaves stay as they are; ``scratch`` has room for as many, and one more for each level.

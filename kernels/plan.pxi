@@ -1,15 +1,4 @@
-# A plan: pointers, sizes, spans and scalars of all tensors of an optimizer, and the step over them.
-cdef struct Interval:
-    uintptr_t low, high
-    Py_ssize_t tensor
-    int array                       # index in Tensor.data
-
-
-cdef int compare(const void* a, const void* b) noexcept nogil:
-    cdef uintptr_t x = (<const Interval*>a).low, y = (<const Interval*>b).low
-    return (x > y) - (x < y)
-
-
+# A plan: spans and scalars of all tensors of an optimizer, and the step over them.
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
@@ -25,202 +14,106 @@ cdef class Guard:
             self.busy = False
 
 
-cdef class Plan:
-    """All tensors of an optimizer, ready to step.
+cdef class WholePlan(Memory):
+    """All tensors of an optimizer, ready to step as a whole; ``Plan`` adds single rows.
 
     ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
-    array or None per state of the rule, and the EMA or None; ``groups[i]`` is the group of tensor i and
-    ``stages[group]`` the keys of its penalty gradients; ``steps`` and ``carries`` are the step counts and carries to
-    start from.
+    array or None per state of the rule, then EMA, shadow, remainder and row_decay or None; ``groups[i]`` is the group of tensor i
+    and ``stages[group]`` its ``step.Stages``; ``steps`` and ``carries`` are the step counts and carries to start from.
     """
-    cdef Tensor* tensors
     cdef Span* spans
     cdef Work* works
-    cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
-    cdef Interval* given            # room for the gradients
     cdef double* partial            # a leaf of the norm each
-    cdef Py_ssize_t count, nspans, nworks, nowned, nleaves, room, total
+    cdef Py_ssize_t nspans, nworks, room
+    cdef int rows                   # threads that have room for one
     cdef Step c
-    cdef tile_t squares, nonfinite, leaf
-    cdef int kind
-    cdef bint f64
-    cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
-    cdef tuple names, params, states, roles
+    cdef dict table
     cdef list stages
     cdef readonly object norm       # of the gradients of the last step, or None where it was not needed
     cdef readonly bint skipped      # the last step was none, because of an infinite or NaN gradient
 
     def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
-        cdef Py_ssize_t i, j, size, streams = 1
-        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
-        self.roles = (*table[rule][2], "ema")
-        self.count = len(self.params)
-        self.f64 = check_parameters(self.names, self.params)
-        self.kind = cnp.NPY_DOUBLE if self.f64 else cnp.NPY_FLOAT
-        self.c.rule = tile_of(table, rule, self.f64)
-        self.c.scale, self.c.clip = tile_of(table, "step.scale", self.f64), tile_of(table, "step.clip", self.f64)
-        self.c.decay, self.c.ema = tile_of(table, "step.decay", self.f64), tile_of(table, "step.ema", self.f64)
-        self.squares = tile_of(table, "norms.squares", self.f64)
-        self.nonfinite = tile_of(table, "norms.nonfinite", self.f64)
-        self.leaf = tile_of(table, "norms.leaf", self.f64)
-        self.c.itemsize = 8 if self.f64 else 4
-        self.c.arrays = len(self.roles)
-        self.stages = [[table[name][1 if self.f64 else 0] for name in names] for names in stages]
-        if self.c.arrays > MAX_ARRAYS or max(map(len, self.stages)) > MAX_PENALTIES:
-            raise ValueError(f"at most {MAX_ARRAYS - 3} states and {MAX_PENALTIES} penalties are possible")
-        self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
-        if self.tensors is NULL:
-            raise MemoryError
+        cdef Py_ssize_t i
+        self.table, self.stages = table, list(stages)
+        for group in self.stages:
+            if max(len(group.penalties), len(group.proxes)) > MAX_PENALTIES or len(group.slopes) > MAX_ROWS:
+                raise ValueError(f"{group}: at most {MAX_PENALTIES} penalties and {MAX_ROWS} by row are possible")
+        for i in range(2):
+            self.tiles(&self.c.of[i], rule, i)
+        self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
+        self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
+        self.c.arrays = self.narrays
+        self.c.tile, self.c.ahead = (128, 256) if self.bytes > 2 << 20 else (256 if self.coded else 1024, 0)
+        self.c.area = 8 * self.c.tile + 64      # not a multiple of 4096, or all areas would share a set of the cache
         for i in range(self.count):
-            self.tensors[i].n = cnp.PyArray_SIZE(self.params[i])
-            self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
-            self.total += self.tensors[i].n
-            self.tensors[i].leaf = self.nleaves
-            self.nleaves += (self.tensors[i].n + LEAF - 1) // LEAF
-            self.tensors[i].p = <void*>self.params[i]
-            self.tensors[i].descr = <void*>cnp.PyArray_DESCR(self.params[i])
-            self.tensors[i].data[0] = <char*>cnp.PyArray_DATA(self.params[i])
-            if len(self.states[i]) != self.c.arrays - 2:
-                raise ValueError(f"{len(self.states[i])} states for {self.names[i]}: {rule} has {self.roles[2:]}")
-            for j in range(2, self.c.arrays):
-                state = self.states[i][j - 2]
-                if state is not None:
-                    self.tensors[i].data[j] = self.state(state, i, j)
-                    streams = max(streams, j)
-        size = self.total * (streams + 1) * self.c.itemsize
-        self.c.tile, self.c.ahead = (128, 256) if size > 2 << 20 else (1024, 0)
+            if self.stages[groups[i]].rows:
+                self.by_row(&self.tensors[i])
         self.cut()
-        self.own()
 
     def __dealloc__(self):
-        free(self.tensors)
         free(self.spans)
         free(self.works)
-        free(self.owned)
-        free(self.given)
         free(self.partial)
+        free(self.c.rows)
 
-    cdef char* state(self, a, Py_ssize_t i, int j) except NULL:
-        """Return the address of a state. It is not checked again: nobody resizes an array that pyopt made."""
-        if not isinstance(a, cnp.ndarray) or not alike(a, self.params[i]) or not a.flags.writeable:
-            checks.reject(a, self.params[i], f"{self.roles[j]} of {self.names[i]}", True)
-        return <char*>cnp.PyArray_DATA(a)
+    cdef tiles(self, Tiles* of, str rule, bint f64):
+        """Look up the tiles of a compute type."""
+        cdef int j
+        cdef str name
+        put(&of.unit, 1, f64)
+        for j, name in enumerate(("f64", "f32", "bf16", "f16")):
+            of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
+            of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
+            if j > 0:
+                of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
+            if j > 1:
+                of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
+        of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
+        of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
+        of.fill, of.rule = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)
+        of.squares = tile_of(self.table, "norms.squares", f64)
+        of.row_squares = tile_of(self.table, "norms.row_squares", f64)
+        of.nonfinite = tile_of(self.table, "norms.nonfinite", f64)
+        if rule + "_steps" in self.table:
+            of.steps = tile_of(self.table, rule + "_steps", f64)
+            roles = self.table[rule][2]
+            wanted = self.table[rule + "_steps"][2]
+            self.c.step_count = len(wanted)
+            for j in range(self.c.step_count):
+                self.c.step_arrays[j] = -1 if wanted[j] == "steps" else roles.index(wanted[j])
+
+    cdef by_row(self, Tensor* t):
+        """Let all rows of a tensor stay whole; a row is what the first index selects."""
+        cdef cnp.ndarray p = <cnp.ndarray>t.p
+        checks.rows_array(p, self.names[t.index], checks.STORED)
+        t.row = max(1, t.n // max(1, cnp.PyArray_DIM(p, 0))) if cnp.PyArray_NDIM(p) else 1
+        if t.kind[P] != native(t):
+            self.c.row_bytes = max(self.c.row_bytes, (t.row * (8 if t.f64 else 4) + 127) // 64 * 64)
 
     cdef cut(self):
         """Cut all elements into equal spans, which cross tensors: as much work for each thread, whatever the sizes."""
-        cdef Py_ssize_t i, k = 0, start = 0, left, take, span
+        cdef Py_ssize_t k = 0, start = 0, left, take, row, span
         span = min(SPAN, max(<Py_ssize_t>LEAF, self.total // 16 // LEAF * LEAF))
-        self.nspans = (self.total + span - 1) // span
-        self.spans = <Span*>calloc(self.nspans + 1, sizeof(Span))
+        self.spans = <Span*>calloc(self.total // span + 2, sizeof(Span))
         if self.spans is NULL:
             raise MemoryError
-        for i in range(self.nspans):
-            left = min(span, self.total - i * span)
-            while start == self.tensors[k].n:
-                k += 1
-                start = 0
-            self.spans[i] = Span(k, start, left)
-            while left > 0:
+        while k < self.count:
+            if start == self.tensors[k].n:
+                k, start = k + 1, 0
+                continue
+            self.spans[self.nspans] = Span(k, start, 0)
+            left = span
+            while left > 0 and k < self.count:
                 take = min(left, self.tensors[k].n - start)
+                row = self.tensors[k].row
+                if row:                         # a row that has begun is done by the same thread
+                    take = min((take + row - 1) // row * row, self.tensors[k].n - start)
+                self.spans[self.nspans].count += take
                 left -= take
                 start += take
-                if start == self.tensors[k].n and left > 0:
-                    k += 1
-                    start = 0
-
-    cdef own(self):
-        """Sort the memory of parameters and states, and refuse overlaps."""
-        cdef Py_ssize_t i, n = 0
-        cdef int j
-        self.owned = <Interval*>calloc(self.count * self.c.arrays + 1, sizeof(Interval))
-        self.given = <Interval*>calloc(self.count + 1, sizeof(Interval))
-        if self.owned is NULL or self.given is NULL:
-            raise MemoryError
-        for i in range(self.count):
-            for j in range(self.c.arrays):
-                if j != 1 and self.tensors[i].data[j] is not NULL and self.tensors[i].n > 0:
-                    self.owned[n] = self.interval(i, j)
-                    n += 1
-        self.nowned = n
-        self.sort(self.owned, n)
-
-    cdef Interval interval(self, Py_ssize_t i, int j) noexcept:
-        cdef uintptr_t low = <uintptr_t>self.tensors[i].data[j]
-        return Interval(low, low + self.tensors[i].n * self.c.itemsize, i, j)
-
-    cdef sort(self, Interval* list, Py_ssize_t n):
-        cdef Py_ssize_t i
-        qsort(list, n, sizeof(Interval), compare)
-        for i in range(1, n):
-            if list[i - 1].high > list[i].low:
-                self.clash(list[i - 1], list[i])
-
-    cdef apart(self, bint zero):
-        """Refuse a gradient that shares memory with what the step writes."""
-        cdef Py_ssize_t i, low, high, middle, n = 0
-        cdef Interval x
-        for i in range(self.count):
-            if self.tensors[i].data[1] is NULL or self.tensors[i].n == 0:
-                continue
-            x = self.interval(i, 1)
-            low, high = 0, self.nowned          # the last owned interval that begins before x ends
-            while low < high:
-                middle = (low + high) // 2
-                if self.owned[middle].low < x.high:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low > 0 and self.owned[low - 1].high > x.low:
-                self.clash(self.owned[low - 1], x)
-            self.given[n] = x
-            n += 1
-        if zero:
-            self.sort(self.given, n)
-
-    cdef clash(self, Interval a, Interval b):
-        raise ValueError(f"{self.label(a)} and {self.label(b)} share memory: "
-                         "an update in place needs arrays of their own")
-
-    cdef label(self, Interval x):
-        if x.array == 0:
-            return self.names[x.tensor]
-        return f"the {'gradient' if x.array == 1 else self.roles[x.array]} of {self.names[x.tensor]}"
-
-    cdef check(self, tuple grads, bint zero):
-        """Check every array; on return data[1] of each tensor points to its gradient. Nothing else has changed."""
-        cdef Py_ssize_t i
-        cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
-        cdef bint moved = not self.separate
-        cdef Tensor* t
-        cdef char* data
-        cdef PyObject* g                        # borrowed: a reference more on each array would write to its memory
-        self.separate = False                   # until all is found well
-        if len(grads) != self.count:
-            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
-        for i in range(self.count):
-            t = &self.tensors[i]
-            if i + 8 < self.count:              # objects lie anywhere, and a large step pushes them out of the caches
-                prefetch(self.tensors[i + 8].p, 0, 80)
-                prefetch(PyTuple_GET_ITEM(<PyObject*>grads, i + 8), 0, 80)
-            if (<char*>cnp.PyArray_DATA(<cnp.ndarray>t.p) != t.data[0] or size_of(<cnp.ndarray>t.p) != t.n
-                    or <void*>cnp.PyArray_DESCR(<cnp.ndarray>t.p) != t.descr and not native(<cnp.ndarray>t.p, self.kind)
-                    or cnp.PyArray_FLAGS(<cnp.ndarray>t.p) & writeable != writeable or not dense(<cnp.ndarray>t.p)):
-                checks.changed(<object>t.p, self.names[i])
-            data = NULL
-            g = PyTuple_GET_ITEM(<PyObject*>grads, i)
-            if g is not <PyObject*>None:
-                if not PyArray_CheckExact(g):
-                    if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
-                        checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}")
-                if (not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
-                        or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
-                    checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", zero)
-                data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
-            moved |= data != t.data[1]
-            t.data[1] = data
-        if moved or zero and not self.zeroed:
-            self.apart(zero)
-        self.separate, self.zeroed = True, zero
+                if left > 0:
+                    k, start = k + 1, 0
+            self.nspans += 1
 
     cdef assign(self, work):
         """Ask `work` once for each combination of group, step count and carry, and round its scalars."""
@@ -231,22 +124,21 @@ cdef class Plan:
         self.nworks = 0
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.data[1] is NULL:
+            if t.data[G] is NULL:
                 continue
-            if u is NULL or t.group != u.group or t.t != u.t or t.carry != u.carry:
-                key = (t.group, t.t, t.carry)
+            if u is NULL or t.group != u.group or t.t != u.t or t.carry != u.carry or t.f64 != u.f64:
+                key = (t.group, t.t, t.carry, t.f64)
                 if key not in seen:
-                    seen[key] = self.add(t.group, work(t.group, t.t + 1, t.carry))
+                    seen[key] = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
                 last = seen[key]
                 u = t
             t.work = last
 
-    cdef Py_ssize_t add(self, Py_ssize_t group, given) except -1:
+    cdef Py_ssize_t add(self, stages, bint f64, given) except -1:
         cdef Work* w
-        cdef Py_ssize_t i
-        cdef tuple penalties, rule
+        cdef tuple penalties, slopes, rule, steps, proxes, shrink
         cdef double scale, max_norm, bound, decay, ema, carry
-        scale, max_norm, bound, penalties, decay, rule, ema, carry = given
+        scale, max_norm, bound, penalties, slopes, decay, rule, steps, proxes, shrink, ema, seed, carry = given
         if self.nworks == self.room:
             w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
             if w is NULL:
@@ -254,20 +146,32 @@ cdef class Plan:
             self.works, self.room = w, 2 * self.room + 4
         w = &self.works[self.nworks]
         memset(w, 0, sizeof(Work))
-        w.factor, w.max_norm, w.carry = scale, max_norm, carry
-        put(&w.scale, scale, self.f64)
-        put(&w.clip, bound, self.f64)
-        put(&w.decay, decay, self.f64)
-        put(&w.ema, ema, self.f64)
-        fill(&w.rule, rule, self.f64)
-        w.scaled = not one(&w.scale, self.f64)
+        w.factor, w.max_norm, w.carry, w.seed = scale, max_norm, carry, <Py_ssize_t><uint64_t>seed
+        w.rounding, w.uniform = ("nearest", "stochastic", "remainder").index(stages.rounding), stages.uniform
+        put(&w.scale, scale, f64)
+        put(&w.clip, bound, f64)
+        put(&w.decay, decay, f64)
+        put(&w.ema, ema, f64)
+        fill(&w.rule, rule, f64)
+        fill(&w.steps, steps, f64)
+        fill(&w.shrinks, shrink, f64)
+        w.scaled = not one(&w.scale, f64)
         w.clipped = bound != INFINITY
-        w.decayed = not one(&w.decay, self.f64)
-        for i in range(len(penalties)):
-            w.penalty[i] = <tile_t><size_t>self.stages[group][i]
-            fill(&w.penalties[i], penalties[i], self.f64)
+        w.decayed = not one(&w.decay, f64)
+        self.chain(w.penalty, w.penalties, stages.penalties, penalties, f64)
+        self.chain(w.slope, w.slopes, stages.slopes, slopes, f64)
+        self.chain(w.prox, w.proxes, stages.proxes, proxes, f64)
+        if stages.shrink is not None:
+            w.shrink = tile_of(self.table, stages.shrink, f64)
         self.nworks += 1
         return self.nworks - 1
+
+    cdef chain(self, tile_t* tiles, scalars_t* scalars, tuple names, tuple given, bint f64):
+        """Set the tiles of stages of one kind that follow each other."""
+        cdef Py_ssize_t i
+        for i in range(len(names)):
+            tiles[i] = tile_of(self.table, names[i], f64)
+            fill(&scalars[i], given[i], f64)
 
     cdef measure(self, int threads):
         """Read the gradients once: the sum of the squares of each leaf."""
@@ -278,11 +182,11 @@ cdef class Plan:
                 raise MemoryError
         with nogil:
             if threads == 1:
-                measure_leaves(self.squares, self.tensors, self.count, self.partial, 0, self.nleaves, self.c.itemsize)
+                measure_leaves(&self.c, self.tensors, self.count, self.partial, 0, self.nleaves)
             else:
                 for i in prange(blocks, num_threads=threads, schedule="static"):
-                    measure_leaves(self.squares, self.tensors, self.count, self.partial, 16 * i,
-                                   min(16 * i + 16, self.nleaves), self.c.itemsize)
+                    measure_leaves(&self.c, self.tensors, self.count, self.partial, 16 * i,
+                                   min(16 * i + 16, self.nleaves))
 
     cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
         """Return the sum of some leaves, which stay as they are."""
@@ -290,22 +194,13 @@ cdef class Plan:
         return fold(self.partial + self.nleaves, count) if count else 0
 
     cdef bint finite(self, double total) noexcept:
-        """Whether all gradients are finite; the squares of finite float64 numbers may still overflow."""
-        cdef Py_ssize_t i, k, n
-        cdef double found = 0
-        cdef scratch_t terms
-        cdef void* a[2]
+        """Whether all gradients are finite."""
+        cdef Py_ssize_t i
         if total - total == 0:
             return True
         for i in range(self.count):
-            for k in range(0, self.tensors[i].n if self.tensors[i].data[1] is not NULL else 0, LEAF):
-                n = min(<Py_ssize_t>LEAF, self.tensors[i].n - k)
-                a[0], a[1] = self.tensors[i].data[1] + k * self.c.itemsize, terms.d
-                self.nonfinite(a, NULL, &n)
-                a[0], a[1] = terms.d, &found
-                self.leaf(a, NULL, &n)
-                if found != 0:
-                    return False
+            if self.tensors[i].data[G] is not NULL and not all_finite(&self.c, &self.tensors[i]):
+                return False
         return True
 
     cdef measured(self, double max_norm, int threads):
@@ -320,13 +215,13 @@ cdef class Plan:
         factor = clip_factor(norm, max_norm)
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.data[1] is not NULL:
+            if t.data[G] is not NULL:
                 w = &self.works[t.work]
                 own = 1
                 if w.max_norm != INFINITY:
                     own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
                     own = clip_factor(own, w.max_norm)
-                put(&t.scale, w.factor * factor * own, self.f64)
+                put(&t.scale, w.factor * factor * own, t.f64)
 
     def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
         """Step every tensor whose gradient is not None; an error leaves everything as it was.
@@ -337,14 +232,43 @@ cdef class Plan:
         global active
         cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
         cdef uint64_t mode = ieee_mode()        # a caller's flush-to-zero would round scalars otherwise
+        cdef int threads
         active += 1
         try:
+            threads = claim(self.total)
             self.check(hold, zero)
             self.assign(work)
-            self.run(zero, max_norm, skip, claim(self.total))
+            self.keep_rows(threads)
+            if self.sparse:
+                self.catch_up()
+            self.run(zero, max_norm, skip, threads)
         finally:
             active -= 1
             restore_mode(mode)
+
+    cdef keep_rows(self, int threads):
+        """Make room for a decoded row in each thread, where rows stay whole."""
+        if self.c.row_bytes and threads > self.rows:
+            free(self.c.rows)
+            self.c.rows, self.rows = <char*>malloc(threads * self.c.row_bytes), 0
+            if self.c.rows is NULL:
+                raise MemoryError
+            self.rows = threads
+
+    def catch_up(self):
+        """Decay all rows by what they missed in ``step_rows``."""
+        cdef Py_ssize_t i, row
+        cdef Tensor* t
+        cdef Work w
+        memset(&w, 0, sizeof(Work))             # rounded to the nearest
+        for i in range(self.count):
+            t = &self.tensors[i]
+            if t.decayed is not NULL:
+                self.same(t)
+                for row in range(t.rows):
+                    catch_up(&self.c, t, &w, row)
+                for row in range(t.rows + 1):
+                    t.decayed[row] = 1
 
     cdef run(self, bint zero, double max_norm, bint skip, int threads):
         cdef Py_ssize_t i
@@ -359,16 +283,16 @@ cdef class Plan:
         with nogil:
             if self.skipped:
                 for i in range(self.count if zero else 0):
-                    if self.tensors[i].data[1] is not NULL:
-                        memset(self.tensors[i].data[1], 0, self.tensors[i].n * self.c.itemsize)
+                    if self.tensors[i].data[G] is not NULL:
+                        memset(self.tensors[i].data[G], 0, self.tensors[i].n * self.tensors[i].size[G])
             elif threads == 1:
                 for i in range(self.nspans):
-                    run_span(&self.c, self.tensors, self.works, self.spans[i])
+                    run_span(&self.c, self.tensors, self.works, self.spans[i], 0)
             else:
                 for i in prange(self.nspans, num_threads=threads, schedule="static"):
-                    run_span(&self.c, self.tensors, self.works, self.spans[i])
+                    run_span(&self.c, self.tensors, self.works, self.spans[i], threadid())
         for i in range(self.count):             # no Python code runs from here on: Ctrl-C finds all or nothing
-            if self.tensors[i].data[1] is not NULL and not self.skipped:
+            if self.tensors[i].data[G] is not NULL and not self.skipped:
                 self.tensors[i].t += 1
                 self.tensors[i].carry = self.works[self.tensors[i].work].carry
 

@@ -4,15 +4,16 @@ Float64 throughout, by the functions that the CPU engine calls, so that no numbe
 serves one tensor. Where a norm is needed, all run in one block, which folds the leaves first.
 
 ``info``    4 words a tensor: the address of its row, the number of its first leaf, the number of its leaves, and how
-            many coefficients its penalties have
+            many coefficients its penalties have, plus 2^32 where it is computed in float64
 ``call``    float64: the bound of the norm of all gradients, 1 where a gradient that is not finite makes the step none,
-            the scale of the gradients, the number of tensors, the number of leaves
+            the scale of the gradients, the number of tensors, the number of leaves, what a step of rows multiplies
+            the other rows by
 ``progress``  step count and carry of each tensor, both float64
 ``result``  float64: the norm, 1 where the step was none; then a word that is 1 where a gradient was not finite
 
 A block of a group (``BLOCK``): scale, bound of a tensor's norm, clip bound, decay, EMA's share of p (its decay where
-the next is 1), 1 where it is corrected for its start at 0, the seed (its bits), 0; then the hyper-parameters of the rule and the
-coefficients of the penalties.
+the next is 1), 1 where it is corrected for its start at 0, the seed (its bits), 0; then the hyper-parameters of the
+rule, the step of the proximal forms where there are any, and the coefficients of the penalties.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import norms_cuda
-from .columns_cuda import cast
+from .columns_cuda import cast, every
 from .memory_cuda import SIZES, Memory
 from .numerics_cuda import power
 from .spec import Hyper, Rule
@@ -84,21 +85,28 @@ def field(before: Any, hyper: Hyper, first: int, count: int, absent: bool) -> An
     return lambda x: (*before(x), x[first])
 
 
-def prepare(m: Memory, rule: Rule, real: str, scalars: int, limited: bool, absent: tuple[str, ...] = ()) -> Any:
+def prepare(
+    m: Memory, rule: Rule, scalars: int, limited: bool, absent: tuple[str, ...] = (), picked: bool = False
+) -> Any:
     """Return the body of the kernel: ``body(thread, threads, given, info, call, progress, result, partial, scratch)``.
 
-    ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``.
+    ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``. ``picked`` is a step of some
+    rows of one tensor, whose norm is that of the sums of all leaves.
     """
-    advance, norm, large = row_writer(m, rule, real, scalars, absent), measure(m), large_tensors(m)
+    advance, norm, large = counter(m, rule, scalars, absent, picked), measure(m), large_tensors(m)
+    clip = clip_factor(m)
     number, word, pair, put = m.load("f64"), m.load("u64"), m.load("u64", 2), m.store("f64")
     put_word, one_u4, sync = m.store("u64"), m.store("u32"), m.sync
 
     def body(thread, threads, given, info, call, progress, result, partial, scratch):  # type: ignore[no-untyped-def]
         (count,) = number(call + u8(24))
-        factor, skipped = f8(1), False
+        factor, whole, skipped = f8(1), f8(0), False
         if limited:
-            factor, skipped = norm(thread, threads, call, result, partial, scratch)
-            large(thread, threads, u8(count), given, info, partial, scratch)
+            (largest,) = number(call)
+            whole, skipped = norm(thread, threads, call, result, partial, scratch)
+            factor = clip(whole, largest)
+            if not picked:
+                large(thread, threads, u8(count), given, info, partial, scratch)
         i = u8(thread)
         while i < u8(count):
             _, there = pair(given + i * u8(32))
@@ -107,7 +115,7 @@ def prepare(m: Memory, rule: Rule, real: str, scalars: int, limited: bool, absen
                 if skipped:
                     one_u4(row, (u4(0),))
                 else:
-                    advance(i, u8(count), given, info, progress, factor, limited, partial, scratch)
+                    advance(i, u8(count), given, info, progress, factor, whole, limited, partial, scratch)
             i += u8(threads)
         if limited:
             sync()
@@ -119,14 +127,12 @@ def prepare(m: Memory, rule: Rule, real: str, scalars: int, limited: bool, absen
 
 
 def measure(m: Memory) -> Any:
-    """Return the function that folds all leaves and returns the factor that clips the norm, and whether to skip."""
+    """Return the function that folds all leaves and returns the norm, and whether to skip."""
     fold, number, word, put = norms_cuda.fold(m), m.load("f64"), m.load("u64"), m.store("f64")
-    clip = clip_factor(m)
     root = m.adopt(square_root())
 
     def measured(thread, threads, call, result, partial, scratch):  # type: ignore[no-untyped-def]
         (leaves,) = number(call + u8(32))
-        (largest,) = number(call)
         (skip,) = number(call + u8(8))
         (scale,) = number(call + u8(16))
         (bad,) = word(result + u8(16))
@@ -134,7 +140,7 @@ def measure(m: Memory) -> Any:
         norm = root(total) * (scale if scale > f8(0) else -scale)
         if thread == 0:
             put(result, (norm,))
-        return clip(norm, largest), skip != f8(0) and bad != u8(0)
+        return norm, skip != f8(0) and bad != u8(0)
 
     return m.jit(measured)
 
@@ -212,22 +218,17 @@ class Unsynchronised:
         self.sync = m.jit(lambda: None)
 
 
-def row_writer(m: Memory, rule: Rule, real: str, scalars: int, absent: tuple[str, ...]) -> Any:
+def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked: bool) -> Any:
     """Return the function that counts a step of tensor ``i`` and writes its row."""
     read, size = hypers(m, rule, absent)
     compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), clip_factor(m)
     own_norm = tensor_norm(m)
-    both, number, four, pair = m.load("f64", 2), m.load("f64"), m.load("u64", 4), m.load("u64", 2)
+    both, four, pair = m.load("f64", 2), m.load("u64", 4), m.load("u64", 2)
     seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
-    first, one = m.store(real, 4), m.store(real)
-    own = m.store(real, scalars)
-    to, step = {"f32": np.float32, "f64": np.float64}[real], u8(SIZES[real])
-    rounded = cast(m, to)
-    rounded_all = every(m, rounded, scalars)
-    behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
+    narrow, wide = row_writer(m, "f32", scalars), row_writer(m, "f64", scalars)
     hypers_at, coefficients_at = u8(8 * BLOCK), u8(8 * (BLOCK + size))
 
-    def advance(i, tensors, given, info, progress, factor, limited, partial, scratch):  # type: ignore[no-untyped-def]
+    def advance(i, tensors, given, info, progress, factor, whole, limited, partial, scratch):  # type: ignore[no-untyped-def]
         row, leaf, leaves, count = four(info + i * u8(32))
         _, at = pair(given + i * u8(32) + u8(16))
         t, carry = both(progress + i * u8(16))
@@ -235,32 +236,41 @@ def row_writer(m: Memory, rule: Rule, real: str, scalars: int, absent: tuple[str
         total, largest = both(at)
         if limited:
             scale = total
-            total = scale * factor
-            if largest != f8(np.inf):
+            total = scale * (factor * clip(whole, largest)) if picked else scale * factor
+            if not picked and largest != f8(np.inf):
                 norm = own_norm(i, tensors, leaf, leaves, partial, scratch)
                 total = total * clip(norm * (scale if scale > f8(0) else -scale), largest)
         bound, decay = both(at + u8(16))
         share, corrected = both(at + u8(32))
         if corrected != f8(0):
             share = (f8(1) - share) / (f8(1) - powered(share, np.int64(t)))
-        first(row + u8(16), (rounded(total), rounded(decay), rounded(share), rounded(bound)))
         (seed,) = seed_of(at + u8(48))
         put_words(row, (u4(1), u4(u8(t)), u4(seed & u8(0xFFFFFFFF)), u4(seed >> u8(32))))
         values, carry = compute(read(at + hypers_at), np.int64(t), carry)
         put(progress + i * u8(16), (t, f8(carry)))
-        own(row + behind, rounded_all(values))
-        k = u8(0)
-        while k < count:
-            (x,) = number(at + coefficients_at + k * u8(8))
-            one(row + behind + width + k * step, (rounded(x),))
-            k += u8(1)
+        if count >> u8(32) == u8(0):
+            narrow(row, (total, decay, share, bound), values, count, at + coefficients_at)
+        else:
+            wide(row, (total, decay, share, bound), values, count & u8(0xFFFFFFFF), at + coefficients_at)
 
     return m.jit(advance)
 
 
-def every(m: Memory, function: Any, count: int) -> Any:
-    """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
-    if count == 0:
-        return m.jit(lambda x: ())
-    before, last = every(m, function, count - 1), count - 1
-    return m.jit(lambda x: (*before(x), function(x[last])))
+def row_writer(m: Memory, real: str, scalars: int) -> Any:
+    """Return the function that rounds the scalars of a tensor to its compute type and writes them to its row."""
+    first, one, own = m.store(real, 4), m.store(real), m.store(real, scalars)
+    to, step, number = {"f32": np.float32, "f64": np.float64}[real], u8(SIZES[real]), m.load("f64")
+    rounded = cast(m, to)
+    four, all = every(m, rounded, 4), every(m, rounded, scalars)
+    behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
+
+    def written(row, stages, values, count, coefficients):  # type: ignore[no-untyped-def]
+        first(row + u8(16), four(stages))
+        own(row + behind, all(values))
+        k = u8(0)
+        while k < count:
+            (x,) = number(coefficients + k * u8(8))
+            one(row + behind + width + k * step, (rounded(x),))
+            k += u8(1)
+
+    return m.jit(written)

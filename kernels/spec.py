@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from . import norms
+
 Scalars = tuple[float, ...]
 
 
@@ -19,7 +21,8 @@ Scalars = tuple[float, ...]
 class Hyper:
     """A hyper-parameter: a number in ``[low, high)``, a pair of them, or a flag, told apart by its default.
 
-    ``closed`` makes the range ``[low, high]``; a default of None stands for a number that may be left out.
+    ``closed`` makes the range ``[low, high]``, ``above`` takes ``low`` out of it; a default of None stands for a number
+    that may be left out.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Hyper:
     low: float = 0.0
     high: float = math.inf
     closed: bool = False
+    above: bool = False
 
     @property
     def range(self) -> str:
@@ -34,7 +38,9 @@ class Hyper:
         if isinstance(self.default, bool):
             return "True or False"
         end = "]" if self.closed else ")"
-        bounds = f"in [{self.low:g}, {self.high:g}{end}" if self.high < math.inf else f"finite and >= {self.low:g}"
+        bounds = f"finite and {'>' if self.above else '>='} {self.low:g}"
+        if self.high < math.inf or self.closed or self.low == -math.inf:
+            bounds = f"in {'(' if self.above else '['}{self.low:g}, {self.high:g}{end}"
         if self.default is None:
             return f"None or {bounds}"
         return f"two numbers {bounds}" if isinstance(self.default, tuple) else bounds
@@ -65,7 +71,7 @@ class Hyper:
         if isinstance(x, (bool, np.bool_)):
             raise TypeError(f"{self.name}={shown!r}: must be {self.range}")
         inside = self.low <= number < self.high or (self.closed and number == self.high)
-        if isinstance(x, str) or not inside:
+        if isinstance(x, str) or not inside or (self.above and number == self.low):
             raise ValueError(f"{self.name}={shown!r}: must be {self.range}")
         return number
 
@@ -76,6 +82,7 @@ STAGES = (
     Hyper("clip_value", None),
     Hyper("max_tensor_norm", None),
     Hyper("ema_decay", None, high=1.0),
+    Hyper("ema_bias_correction", False),
 )
 
 
@@ -100,6 +107,11 @@ class Rule:
     ``scalars(h, t, carry)`` returns its scalars in that order, and the next carry, in float64 with +, -, *, /, sqrt and
     ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. The kernels are
     those of the stem that ``reference`` stands in: a rule may be another's update under another decay.
+
+    A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``step(h)`` returns it,
+    but for what differs from element to element; there ``steps(...)`` returns it for each, from some of the new states,
+    of the scalars and ``step``, told by their names. ``memoryless(h)`` says whether a gradient of 0 only decays p,
+    though the decay is coupled.
     """
 
     name: str
@@ -109,6 +121,9 @@ class Rule:
     hypers: tuple[Hyper, ...]
     decay: str
     check: Callable[[Any], str | None] = lambda h: None
+    step: Callable[[Any], float] = lambda h: h.lr
+    steps: Callable[..., Any] | None = None
+    memoryless: Callable[[Any], bool] = lambda h: False
     all_hypers: tuple[Hyper, ...] = field(init=False)
     Values: type[Any] = field(init=False)
 
@@ -144,21 +159,42 @@ class Rule:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The parameters of the update in all three forms."""
-        code = self.reference.__code__
-        return code.co_varnames[: code.co_argcount]
+        return _arguments(self.reference)
+
+    @property
+    def steps_arguments(self) -> tuple[str, ...]:
+        """The parameters of ``steps`` in all three forms."""
+        return _arguments(self.steps) if self.steps is not None else ()
+
+
+def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+# The range of a coefficient that is divided by: float32 must have it too, and not as a 0.
+WIDTH = {"low": float(np.finfo(np.float32).tiny)}
 
 
 class Penalty:
     """A function of the weights that is added to the loss. Subclasses are frozen dataclasses of their coefficients.
 
-    A subclass defines ``scalars()``, its coefficients as the kernels take them, and the static methods
-    ``terms(p, *scalars)``, an element's share of the value in float64, and ``gradient(p, g, *scalars)``, the loss
-    gradient g plus the penalty's.
+    A subclass defines ``scalars()``, its coefficients as the kernels take them, and static methods: by element
+    ``terms(p, *scalars)``, an element's share of the value in float64, ``gradient(p, g, *scalars)``, the loss gradient
+    g plus the penalty's, and ``proximal(p, step, *scalars)``, the w that minimises (w - p)^2 / (2 * step) + penalty(w);
+    or, ``by_row``, functions of the sum of the squares of a row and its size: ``row_terms(squares, size, *scalars)``,
+    ``slope(...)``, the gradient divided by p, and ``shrink(squares, size, step, *scalars)``, the proximal point divided
+    by p.
     """
 
     stem: ClassVar[str]
+    by_row: ClassVar[bool] = False
     terms: ClassVar[Callable[..., Any]]
     gradient: ClassVar[Callable[..., Any]]
+    proximal: ClassVar[Callable[..., Any]]
+    row_terms: ClassVar[Callable[..., Any]]
+    slope: ClassVar[Callable[..., Any]]
+    shrink: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
         cls.stem = cls.__module__.rpartition(".")[2]
@@ -172,25 +208,100 @@ class Penalty:
         """Return the coefficients as the kernels take them."""
         raise NotImplementedError
 
+    def max_step(self) -> float:
+        """Return the step below which the proximal point is unique; infinite for a convex penalty."""
+        return math.inf
+
+    @property
+    def separable(self) -> bool:
+        """Whether the proximal form takes any step, and another one for each element."""
+        return not self.by_row and self.max_step() == math.inf
+
+    def check_step(self, step: float) -> None:
+        """Raise ValueError where the proximal point is not unique for ``step``."""
+        if not step < self.max_step():
+            raise ValueError(f"a proximal step of {step!r} for {self!r}: must be < {self.max_step():.6g}")
+
     def value(self, params: Any) -> float:
         """Return the penalty of an array, or of a list of arrays together, summed in float64.
 
-        Raises TypeError or ValueError where an array is not float32 or float64, aligned and dense.
+        Raises TypeError or ValueError where an array is not float32 or float64, aligned and dense (by row:
+        C-contiguous).
         """
         from . import checks, engine, isa
 
         total = 0.0
         for i, p in enumerate([params] if isinstance(params, np.ndarray) else params):
-            checks.dense_array(p, f"params[{i}]")
-            name = f"penalties.{self.stem}_value"
-            total += engine.sweep(isa.tiles(), name, (p,), (p.itemsize,), (p.size,), self.scalars(), True)
+            (checks.rows_array if self.by_row else checks.dense_array)(p, f"params[{i}]")
+            rows = (len(p) if p.ndim else 1) if self.by_row else p.size
+            size = max(1, p.size // max(1, rows))
+            sizes = (rows, size) if self.by_row else (rows,)
+            name, strides = f"penalties.{self.stem}_value", (size * p.itemsize,)
+            total += engine.sweep(isa.tiles(), name, (p,), strides, sizes, self.scalars(), True) if p.size else 0.0
         return total
 
     def grad(self, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the gradient of the penalty at ``p``, an array of its shape and dtype."""
+        """Return the gradient of the penalty at ``p``, an array of its shape and dtype, float32 or float64."""
+        from . import checks
+
+        checks.plain_array(p, "p")
         real = p.dtype.type
-        result: np.ndarray[Any, Any] = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
+        result: np.ndarray[Any, Any]
+        with np.errstate(all="ignore"):
+            if self.by_row:
+                result = norms.by_row(p, type(self).slope, self.scalars()) * p
+            else:
+                result = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
         return result
+
+    def prox(self, p: np.ndarray[Any, Any], step: Any) -> np.ndarray[Any, Any]:
+        """Return the w that minimises (w - p)^2 / (2 * step) + penalty(w), an array of p's shape and dtype.
+
+        p is float32 or float64; ``step`` is a number >= 0 or, by element, an array of such numbers, shaped as p. Raises
+        TypeError for anything else, ValueError for another shape, and where a step is so large that there is more than
+        one w.
+        """
+        from . import checks
+
+        checks.plain_array(p, "p")
+        steps = self._steps(step, p)
+        self.check_step(float(steps.max(initial=0)))
+        real = p.dtype.type
+        with np.errstate(all="ignore"):
+            if self.by_row:
+                factor = norms.by_row(p, type(self).shrink, (float(steps), *self.scalars()))
+                return np.where(factor == 1, p, p * factor)
+            steps = np.broadcast_to(steps.astype(p.dtype), p.shape)
+            result: np.ndarray[Any, Any] = type(self).proximal(p, steps, *map(real, self.scalars()))
+        return result
+
+    def _steps(self, step: Any, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return ``step`` in float64, checked but for its bound, which float32 may round it to."""
+        allowed = f"must be {'a number' if self.by_row else 'numbers'} >= 0"
+        steps = np.asarray(step)
+        if steps.dtype.kind not in "fiu":
+            raise TypeError(f"step={step!r}: {allowed}")
+        steps = steps.astype(np.float64)
+        if not (steps >= 0).all() or (self.by_row and steps.ndim):
+            raise ValueError(f"step={step!r}: {allowed}")
+        if steps.ndim and steps.shape != p.shape:
+            raise ValueError(f"step has shape {steps.shape}, p {p.shape}: it must be one number or have p's shape")
+        return steps
+
+
+class Projection(Penalty):
+    """A set that the weights are kept in: a penalty of 0 inside and infinity outside, without a gradient."""
+
+    separable = True  # the nearest point is the same for every step
+
+    def value(self, params: Any) -> float:
+        """Return 0 where all arrays are inside, else infinity."""
+        arrays = [params] if isinstance(params, np.ndarray) else params
+        return 0.0 if all(np.array_equal(self.prox(p, 1.0), p) for p in arrays) else math.inf
+
+    def grad(self, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Raise TypeError: a projection has none."""
+        raise TypeError(f"{self!r} is a projection and has no gradient: use prox")
 
 
 def discover(package: str, path: Iterable[str]) -> dict[str, Any]:

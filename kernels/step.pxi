@@ -1,10 +1,4 @@
 # The stages of the step that are no rule and no penalty; step.py has their order.
-cdef void scale(real* out, const real* g, real factor, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        out[i] = g[i] * factor
-
-
 cdef void decay(real* p, real factor, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
@@ -24,3 +18,9 @@ cdef void ema(real* e, const real* p, real one_minus_decay, Py_ssize_t n) noexce
     cdef Py_ssize_t i
     for i in range(n):
         e[i] = flush(e[i] + one_minus_decay * (p[i] - e[i]))
+
+
+cdef void fill(real* out, real x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = x

@@ -1,17 +1,17 @@
 """The step on the GPU: the stages of step.py as device functions, put together for one combination of them.
 
-A combination (``Combination``) says what a kernel is made for: rule, storage types, stages. Its kernel steps all tensors
-of an optimizer that share it. What differs from tensor to tensor and from step to step lies in device memory:
+A combination (``Combination``) says what a kernel is made for: rule, storage types, stages. Its kernel steps all
+tensors of an optimizer that share it. What differs from tensor to tensor and from step to step lies in device memory:
 
 ``given``   4 words a tensor: the address of its gradient, 1 where it has one, the first element from which all its
             arrays are aligned (its size where there is none), the address of its group's block of float64 numbers
 ``table``   the static words of a tensor of this kernel: its number, the address of its row, those of its columns but g
 ``row``     4 words of 32 bits (1 for a step or 0 for none, t, the two halves of the seed), then the scalars that the
-            kernel takes, in its compute type: scale, decay, EMA share, clip bound, those of the rule and the penalties
+            kernel takes, in its compute type, as ``Places`` has them
 ``chunks``  two words for each block of threads: its first element, and tensor * 2^32 + number of elements
 
 ``prepare`` writes the rows, and computes the scalars, the step count and the carry of each tensor with the functions
-that the CPU engine calls; see ``prepare_cuda.py``.
+that the CPU engine calls; see ``prepare_cuda.py``. Stages that need whole rows are in ``rows_cuda.py``.
 """
 
 from __future__ import annotations
@@ -21,22 +21,46 @@ from typing import Any
 
 import numpy as np
 
-from .columns_cuda import Combination, columns, reader, writer, writers, zeros
-from .memory_cuda import SIZES, Memory
+from .columns_cuda import Combination, Form, columns, reader, writer, writers, zeros
+from .memory_cuda import Memory
 from .numerics_cuda import flush
+from .rules import RULES
 
 THREADS = 256  # of a block
-FIRST = 4  # scalars of a row before those of the rule: scale, decay, EMA share, clip bound
+SCALE, DECAY, EMA, CLIP = range(4)  # the scalars before those of the rule
+FIRST = 4
 
 u4 = np.uint32
 u8 = np.uint64
 
 
+class Places:
+    """Where the scalars of a combination stand; a kernel that takes rows adds the factors of the row at the end."""
+
+    def __init__(self, c: Combination) -> None:
+        self.rule = tuple(range(FIRST, FIRST + c.scalars))
+        self.step = FIRST + c.scalars  # of the proximal forms, where there are any
+        self.end = self.step + c.proximal
+        self.penalties = [self.take(form) for form in c.penalties]
+        self.proxes = [self.take(form) for form in c.proxes]
+        self.slopes = [self.take(form) for form in c.slopes]
+        self.shrink = self.take(c.shrink) if c.shrink is not None else ()
+        self.count = self.end
+        self.slope_factors = range(self.count, self.count + len(c.slopes))
+        self.shrink_factor = self.count + len(c.slopes)
+        self.lag = self.shrink_factor + 1
+
+    def take(self, form: Form) -> tuple[int, ...]:
+        """Return the places of the next coefficients."""
+        first, self.end = self.end, self.end + form[1]
+        return tuple(range(first, self.end))
+
+
 def update(m: Memory, c: Combination) -> Any:
     """Return the body of the kernel: ``body(block, thread, threads, table, chunks, given)``, addresses last."""
-    width, real, size = c.width, c.real, u8(SIZES[c.real])
+    width, real = c.width, c.real
     pair, four = m.load("u64", 2), m.load("u32", 4)
-    record, scalars = m.load("u64", c.record), m.load(real, scalars_of(c))
+    record, scalars = m.load("u64", c.record), m.load(real, Places(c).count)
     order = m.pick(addresses_of(c))
     vector, single = pass_over(m, c, width), pass_over(m, c, 1)
     clear, clear_one = zeros(m, c.g, width), zeros(m, c.g, 1)
@@ -80,20 +104,22 @@ def update(m: Memory, c: Combination) -> Any:
     return m.jit(body)
 
 
-def scalars_of(c: Combination) -> int:
-    """Return how many scalars a row of ``c`` holds."""
-    return FIRST + c.scalars + sum(count for _, count in c.penalties)
-
-
 def addresses_of(c: Combination) -> tuple[int, ...]:
-    """Return where (g, number, row, other addresses...) has the address of each column: p, g, the rest, p's remainder."""
+    """Return where (g, number, row, addresses...) has that of each column: p, g, the rest, p's remainder."""
     others = list(range(3, c.addresses + 2))
     return (others[0], 0, *others[1:])
 
 
+def loaded(m: Memory, c: Combination, width: int) -> Any:
+    """Return the function of (addresses, element) that reads ``width`` neighbours: a tuple of the columns of each."""
+    read = columns(m, [reader(m, column, k, c, width) for k, column in enumerate(c.read)])
+    transpose = m.transpose
+    return m.jit(lambda a, i: transpose(read(a, i)))
+
+
 def pass_over(m: Memory, c: Combination, width: int) -> Any:
     """Return the function that takes ``width`` neighbours from memory through all stages and back."""
-    read = columns(m, [reader(m, column, k, c, width) for k, column in enumerate(c.read)])
+    read = loaded(m, c, width)
     places = [0, *range(2, len(c.read) + (c.shadow is not None))]
     write = writers(m, [writer(m, column, k, c, width) for k, column in zip(places, c.written, strict=True)])
     one, transpose, clear = element(m, c), m.transpose, zeros(m, c.g, width)
@@ -115,7 +141,7 @@ def pass_over(m: Memory, c: Combination, width: int) -> Any:
     lanes = m.jit({1: one_lane, 2: two_lanes, 4: four_lanes, 8: eight_lanes}[width])
 
     def passed(a, i, s, tensor, noise):  # type: ignore[no-untyped-def]
-        write(a, i, transpose(lanes(transpose(read(a, i)), s)), tensor, noise)
+        write(a, i, transpose(lanes(read(a, i), s)), tensor, noise)
         if zero:
             clear(a[1] + i * bytes_g)
 
@@ -124,40 +150,110 @@ def pass_over(m: Memory, c: Combination, width: int) -> Any:
 
 def element(m: Memory, c: Combination) -> Any:
     """Return the stages on one element: from its columns and the scalars to the new ones."""
+    chain = weights(m, c)
+    if c.shrink is not None:
+        chain = m.jit(shrunk(chain, Places(c).shrink_factor))
+    if c.ema is not None:
+        chain = m.jit(averaged(chain, m.adopt(flush), len(c.read) - 1))
+    return m.jit(doubled(chain)) if c.shadow is not None else chain
+
+
+def weights(m: Memory, c: Combination) -> Any:
+    """Return the stages up to the proximal forms by element: from columns and scalars to the new p and states."""
     module = importlib.import_module(f"{__package__}.rules.{c.rule}_cuda")
-    rule = m.adopt(getattr(module, c.rule))
-    gradient = gradient_stages(m, c)
-    states = m.pick(tuple(places_of(c)))
-    rule_scalars = m.pick(tuple(range(FIRST, FIRST + c.scalars)))
+    rule, gradient, places = m.adopt(getattr(module, c.rule)), gradient_stages(m, c), Places(c)
+    states, rule_scalars = m.pick(tuple(places_of(c))), m.pick(places.rule)
     kept = m.pick((0, *(1 + k for k, state in enumerate(c.states) if state is not None)))
-    decays, averaged, copied, last = c.decay, c.ema is not None, c.shadow is not None, len(c.read) - 1
-    clean = m.adopt(flush)
+    decays, lags, lag = c.decay, c.lagging, places.lag
+    prox = proximal(m, c, module) if c.proxes else None
 
     def updated(x, s):  # type: ignore[no-untyped-def]
         p = x[0]
+        if lags:
+            p = p * s[lag]
         g = gradient(p, x[1], s)
         if decays:
-            p = p * s[1]
-        return kept(rule(p, g, *states(x), *rule_scalars(s)))
+            p = p * s[DECAY]
+        return rule(p, g, *states(x), *rule_scalars(s))
 
     stepped = m.jit(updated)
-    if not averaged and not copied:
-        return stepped
+    if prox is None:
+        return m.jit(lambda x, s: kept(stepped(x, s)))
+    rest = m.pick(tuple(1 + k for k, state in enumerate(c.states) if state is not None))
 
-    def with_average(x, s):  # type: ignore[no-untyped-def]
+    def near(x, s):  # type: ignore[no-untyped-def]
         new = stepped(x, s)
-        e = x[last]
-        return (*new, clean(e + s[2] * (new[0] - e)))
+        return (prox(new, s), *rest(new))
 
-    both = m.jit(with_average) if averaged else stepped
-    if not copied:
-        return both
+    return m.jit(near)
 
-    def with_copy(x, s):  # type: ignore[no-untyped-def]
-        new = both(x, s)
+
+def proximal(m: Memory, c: Combination, module: Any) -> Any:
+    """Return the function of what the rule returns and the scalars that returns p after the proximal forms."""
+    places = Places(c)
+    if c.uniform:
+        at = places.step
+        step = m.jit(lambda new, s: s[at])
+    else:
+        rule = next(rule for rule in RULES.values() if rule.kernel == c.rule)
+        names = [state.name for state in rule.states]
+        given = rule.steps_arguments
+        count = sum(name in names for name in given)
+        scalars = dict(zip((*rule.arguments[2 + len(names) :], "step"), (*places.rule, places.step), strict=True))
+        form = m.adopt(getattr(module, f"{c.rule}_steps"))
+        of_states = m.pick(
+            tuple(None if c.states[names.index(x)] is None else 1 + names.index(x) for x in given[:count])
+        )
+        of_scalars = m.pick(tuple(scalars[name] for name in given[count:]))  # which come after the states
+        step = m.jit(lambda new, s: form(*of_states(new), *of_scalars(s)))
+    chain = m.jit(lambda p, step, s: p)
+    for (stem, _), coefficients in zip(c.proxes, places.proxes, strict=True):
+        chain = m.jit(nearest(chain, m.adopt(penalty(stem, "prox")), m.pick(coefficients)))
+    return m.jit(lambda new, s: chain(new[0], step(new, s), s))
+
+
+def penalty(stem: str, form: str) -> Any:
+    """Return a form of a penalty."""
+    return getattr(importlib.import_module(f"{__package__}.penalties.{stem}_cuda"), f"{stem}_{form}")
+
+
+def nearest(before: Any, form: Any, coefficients: Any) -> Any:
+    """Return ``before`` with a proximal form after it."""
+
+    def stage(p, step, s):  # type: ignore[no-untyped-def]
+        return form(before(p, step, s), step, *coefficients(s))
+
+    return stage
+
+
+def shrunk(before: Any, factor: int) -> Any:
+    """Return ``before`` with p multiplied by the factor of its row."""
+
+    def stage(x, s):  # type: ignore[no-untyped-def]
+        new = before(x, s)
+        return (new[0] * s[factor], *new[1:])
+
+    return stage
+
+
+def averaged(before: Any, clean: Any, last: int) -> Any:
+    """Return ``before`` with the moving average of p, which is the column ``last``."""
+
+    def stage(x, s):  # type: ignore[no-untyped-def]
+        new, e = before(x, s), x[last]
+        return (*new, clean(e + s[EMA] * (new[0] - e)))
+
+    return stage
+
+
+def doubled(before: Any) -> Any:
+    """Return ``before`` with p once more at the end, for the shadow."""
+
+    def stage(x, s):  # type: ignore[no-untyped-def]
+        new = before(x, s)
         return (*new, new[0])
 
-    return m.jit(with_copy)
+    return stage
 
 
 def places_of(c: Combination) -> list[int | None]:
@@ -172,18 +268,14 @@ def places_of(c: Combination) -> list[int | None]:
 
 def gradient_stages(m: Memory, c: Combination) -> Any:
     """Return the function of (p, g, scalars) that scales and clips a gradient and adds those of the penalties."""
-
-    def scaled(p, g, s):  # type: ignore[no-untyped-def]
-        return g * s[0]
-
-    chain = m.jit(scaled)
+    places = Places(c)
+    chain = m.jit(lambda p, g, s: g * s[SCALE])
     if c.clip:
         chain = m.jit(clipped(chain))
-    at = FIRST + c.scalars
-    for stem, count in c.penalties:
-        form = getattr(importlib.import_module(f"{__package__}.penalties.{stem}_cuda"), f"{stem}_gradient")
-        chain = m.jit(penalised(chain, m.adopt(form), m.pick(tuple(range(at, at + count)))))
-        at += count
+    for (stem, _), coefficients in zip(c.penalties, places.penalties, strict=True):
+        chain = m.jit(penalised(chain, m.adopt(penalty(stem, "gradient")), m.pick(coefficients)))
+    for factor in places.slope_factors:
+        chain = m.jit(sloped(chain, factor))
     return chain
 
 
@@ -191,7 +283,7 @@ def clipped(before: Any) -> Any:
     """Return ``before`` with each element kept within the bound."""
 
     def stage(p, g, s):  # type: ignore[no-untyped-def]
-        x, bound = before(p, g, s), s[3]
+        x, bound = before(p, g, s), s[CLIP]
         x = bound if x > bound else x
         return -bound if x < -bound else x
 
@@ -203,5 +295,14 @@ def penalised(before: Any, form: Any, coefficients: Any) -> Any:
 
     def stage(p, g, s):  # type: ignore[no-untyped-def]
         return form(p, before(p, g, s), *coefficients(s))
+
+    return stage
+
+
+def sloped(before: Any, factor: int) -> Any:
+    """Return ``before`` with the gradient of a penalty by row added."""
+
+    def stage(p, g, s):  # type: ignore[no-untyped-def]
+        return before(p, g, s) + s[factor] * p
 
     return stage

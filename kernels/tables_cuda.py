@@ -1,4 +1,4 @@
-"""The tables that the kernels of a plan read: which tensor, which elements, which addresses. All on the host, in NumPy."""
+"""The tables that the kernels of a plan read: which tensor, which elements, which addresses. Written on the host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from .columns_cuda import Column, Combination
 from .norms_cuda import LEAF
-from .step_cuda import THREADS, addresses_of
+from .rows_cuda import TEAMS
+from .step_cuda import THREADS
 
 CHUNK = 65536  # elements that a block takes at most
 LEAST = 8 * THREADS  # and at least, where there are so many
@@ -40,7 +41,7 @@ def leaves(sizes: Sequence[int]) -> int:
 
 
 def heads(c: Combination, addresses: Sequence[int], g: int | None = None) -> list[int]:
-    """Return the numbers of elements after which all arrays of a tensor are aligned for vectors, below a vector's width.
+    """Return the numbers of elements, below a vector's, after which all arrays of a tensor are aligned for vectors.
 
     ``addresses`` are those of the columns in the order that ``step_cuda.addresses_of`` expects, without g; with ``g``,
     its alignment counts too. Random bits come in blocks of 8 from element 0 on, so that only 0 will do there.
@@ -52,9 +53,14 @@ def heads(c: Combination, addresses: Sequence[int], g: int | None = None) -> lis
 
 
 def table(c: Combination, tensors: Sequence[int], rows: Sequence[int], addresses: Sequence[Sequence[int]]) -> Words:
-    """Return the static words of the tensors of a combination."""
+    """Return the static words of the tensors of a combination: ``addresses`` also has what rows need."""
     found = np.zeros((len(tensors), c.record), np.uint64)
     found[:, 0] = tensors
     found[:, 1] = rows
-    found[:, 2 : 1 + len(addresses_of(c))] = addresses
+    found[:, 2 : 2 + len(addresses[0])] = addresses
     return found
+
+
+def rows_of_a_block(total: int, multiprocessors: int) -> int:
+    """Return how many rows a block takes."""
+    return -(-total // (multiprocessors * WAVES * TEAMS)) * TEAMS

@@ -1,123 +1,321 @@
 # The step on the CPU: the stages of step.py in their order, a tile at a time.
+cdef enum:                          # storage types, those of codecs.NAMES in their order
+    F64, F32, BF16, F16, RAW        # RAW: 16 bits without a codec
+
+cdef enum:                          # places in Tensor.data; states stand between G and EMA
+    P, G, FIRST_STATE
+    EMA = MAX_ARRAYS - 3
+    SHADOW = MAX_ARRAYS - 2
+    REST = MAX_ARRAYS - 1           # of rounding with remainder
+
+cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
+    AREA_G, AREA_STEPS, AREA_RANDOM, AREA_P, AREA_EMA, AREA_STATE
+
+cdef enum:
+    NEAREST, STOCHASTIC, REMAINDER  # codecs.ROUNDINGS
+
+cdef enum:                          # philox.py
+    STREAM_STATE = 1
+    STREAM_EMA = 32
+
 cdef struct Tensor:
-    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), the states and the EMA (NULL: off)
+    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
+    unsigned char kind[MAX_ARRAYS]
+    unsigned char size[MAX_ARRAYS]  # of an element
+    bint f64, coded                 # computed in float64; some array but g is stored as another type
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
     Py_ssize_t n, t, group, work
+    Py_ssize_t index                # of the tensor in the plan
+    Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
+    Py_ssize_t rows                 # that the first index counts
     double carry
+    double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL
     scalar_t scale                  # used where norms are limited: each tensor may have a factor of its own
+    scalar_t catch_up               # of a row that lags
+    bint lags
 
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
     bint scaled, clipped, decayed
+    int rounding
+    bint uniform                    # one step for the prox of all elements
     tile_t penalty[MAX_PENALTIES]
+    tile_t slope[MAX_ROWS]          # penalties by row: what the gradient is, what the prox leaves
+    tile_t prox[MAX_PENALTIES]
+    tile_t shrink
     scalar_t scale, clip, decay, ema
-    scalars_t rule
+    scalars_t rule, steps, shrinks
     scalars_t penalties[MAX_PENALTIES]
+    scalars_t slopes[MAX_ROWS]
+    scalars_t proxes[MAX_PENALTIES]
     double factor, carry            # factor: the scale before it is rounded
     double max_norm                 # of one tensor; infinite where there is no limit
+    Py_ssize_t seed
 
 cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
     Py_ssize_t tensor, start, count
 
+cdef struct Tiles:                  # of one compute type
+    tile_t decode[RAW]
+    tile_t encode[RAW]
+    tile_t random[RAW]
+    tile_t sum[RAW]
+    tile_t clip, add, decay, rule, steps, fill, ema, squares, row_squares, nonfinite
+    scalar_t unit
+
 cdef struct Step:                   # what all tiles of a plan need
-    tile_t scale, clip, decay, rule, ema
-    int arrays, itemsize            # arrays: with the EMA, which is the last one
+    Tiles of[2]                     # for float32 and float64
+    tile_t words, join, split, leaf
+    int arrays                      # p, g and the states
+    int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
+    int step_count
     bint zero, limited
-    Py_ssize_t tile, ahead
+    Py_ssize_t tile, ahead, area    # in elements, in elements, in bytes
+    char* rows                      # a row for each thread
+    Py_ssize_t row_bytes
+
+cdef struct Tile:                   # n elements from element k on
+    void* a[MAX_ARRAYS]             # in the compute type
+    Py_ssize_t k, n
 
 
-cdef void measure_leaves(tile_t squares, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
-                         Py_ssize_t stop, int itemsize) noexcept nogil:
-    """Fill the leaves `first` to `stop` of the norm, which cross tensors; 0 for a tensor without a gradient."""
-    cdef Py_ssize_t low = 0, high = count, middle, start, n
-    cdef const Tensor* t
-    cdef void* a[2]
-    cdef uint64_t mode = ieee_mode()
-    while low < high:                           # the last tensor whose leaves begin at or before `first`
-        middle = (low + high) // 2
-        if tensors[middle].leaf <= first:
-            low = middle + 1
-        else:
-            high = middle
-    t = &tensors[low - 1]
-    while first < stop:
-        start = (first - t.leaf) * LEAF
-        if start >= t.n:
-            t = t + 1
-            continue
-        n = min(<Py_ssize_t>LEAF, t.n - start)
-        partial[first] = 0
-        if t.data[1] is not NULL:
-            a[0] = t.data[1] + start * itemsize
-            a[1] = &partial[first]
-            squares(a, NULL, &n)
-        first = first + 1
-    restore_mode(mode)
+cdef inline int native(const Tensor* t) noexcept nogil:
+    return F64 if t.f64 else F32
 
 
-cdef double clip_factor(double norm, double largest) noexcept:
-    cdef double factor = largest / (norm + 1e-6)
-    return 1 if largest == INFINITY or factor > 1 else factor
+cdef inline char* at(const Tensor* t, int j, Py_ssize_t k) noexcept nogil:
+    return t.data[j] + k * t.size[j]
 
 
-cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop,
-               char* scratch) noexcept nogil:
-    """The stages of step.py, one tile of one tensor after another."""
-    cdef Py_ssize_t k = start, n, i
-    cdef void* a[MAX_ARRAYS]
+cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
+    """Decode part of an array; p with the bits that were cut off, where they are kept."""
+    cdef void* a[3]
+    a[0], a[1] = out, at(t, j, k)
+    if j == P and t.data[REST] is not NULL:
+        a[2] = at(t, REST, k)
+        c.join(a, NULL, &n)
+    else:
+        c.of[t.f64].decode[t.kind[j]](a, &c.of[t.f64].unit, &n)
+
+
+cdef void store(const Step* c, const Tensor* t, const Work* w, int j, Py_ssize_t k, Py_ssize_t n, void* x,
+                char* room) noexcept nogil:
+    """Encode part of an array, rounded as the group wants it."""
+    cdef void* a[3]
+    cdef Py_ssize_t sizes[5]
+    cdef Py_ssize_t stream = 0 if j == P else STREAM_EMA if j == EMA else STREAM_STATE + j - FIRST_STATE
+    a[0], a[1] = x, at(t, j, k)
+    if j == P and t.data[REST] is not NULL:
+        a[2] = at(t, REST, k)
+        c.split(a, NULL, &n)
+    elif w.rounding == STOCHASTIC and c.of[t.f64].random[t.kind[j]] is not NULL:
+        a[2] = room + AREA_RANDOM * c.area      # the words of all blocks of 8 elements that the tile touches
+        sizes[0], sizes[1] = (k + n + 7) // 8 - k // 8, k // 8
+        sizes[2], sizes[3], sizes[4] = w.seed, t.t + 1, (stream << 24) + t.index
+        c.words(&a[2], NULL, sizes)
+        a[2] = <char*>a[2] + 2 * (k % 8)
+        c.of[t.f64].random[t.kind[j]](a, NULL, &n)
+    else:
+        c.of[t.f64].encode[t.kind[j]](a, NULL, &n)
+
+
+cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room) noexcept nogil:
+    """Let ``x`` point to the arrays in the compute type, ``row`` to the decoded row, if there is one."""
+    cdef int j, to = native(t)
+    cdef char* raw
+    for j in range(c.arrays):
+        x.a[j] = NULL
+        if t.data[j] is not NULL:
+            raw = at(t, j, x.k)
+            x.a[j] = raw
+            if c.ahead:
+                prefetch(raw, c.ahead * t.size[j], x.n * t.size[j])
+    if c.ahead and t.data[EMA] is not NULL:
+        prefetch(at(t, EMA, x.k), c.ahead * t.size[EMA], x.n * t.size[EMA])
+    if t.coded:
+        for j in range(c.arrays):
+            if x.a[j] is not NULL and t.kind[j] != to and j != G and (j != P or row is NULL):
+                x.a[j] = room + (AREA_P if j == P else AREA_STATE + j - FIRST_STATE) * c.area
+                load(c, t, j, x.k, x.n, x.a[j])
+    if row is not NULL:
+        x.a[P] = row
+    elif t.lags:
+        c.of[t.f64].decay(x.a, &t.catch_up, &x.n)
+
+
+cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const scalar_t* slopes,
+                 char* room) noexcept nogil:
+    """The stages from the gradient to the new p: all that see each element alone."""
+    cdef const Tiles* of = &c.of[t.f64]
     cdef void* pair[2]
-    cdef char* p
-    cdef char* g
-    cdef int j
-    while k < stop:
-        n = min(c.tile, stop - k)
-        p = t.data[0] + k * c.itemsize
-        g = t.data[1] + k * c.itemsize
-        if k == start and n == c.tile:          # a short first tile: the rest starts on a cache line
-            n = n - (<size_t>p & 63) // c.itemsize
-        a[0] = p
-        a[1] = g
-        for j in range(2, c.arrays):
-            a[j] = NULL if t.data[j] is NULL else t.data[j] + k * c.itemsize
-        if c.ahead:
-            for j in range(c.arrays):
-                if a[j] is not NULL:
-                    prefetch(a[j], c.ahead * c.itemsize, n * c.itemsize)
-        if w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL:
-            pair[0] = scratch                   # the first stage copies, the next work in place: out and in are
-            pair[1] = g                         # never the same, or the compiler's alias check picks a scalar loop
-            c.scale(pair, &t.scale if c.limited else &w.scale, &n)
-            a[1] = scratch
-            if w.clipped:
-                c.clip(pair, &w.clip, &n)
-            pair[0] = p
-            pair[1] = scratch
-            i = 0
-            while i < MAX_PENALTIES and w.penalty[i] is not NULL:
-                w.penalty[i](pair, &w.penalties[i], &n)
-                i = i + 1
-        if w.decayed:
-            c.decay(a, &w.decay, &n)
-        c.rule(a, &w.rule, &n)
-        if a[c.arrays - 1] is not NULL:
-            pair[0] = a[c.arrays - 1]
-            pair[1] = p
-            c.ema(pair, &w.ema, &n)
-        if c.zero:
-            memset(g, 0, n * c.itemsize)
-        k = k + n
+    cdef void* a[MAX_ARRAYS]
+    cdef int i = 0, j, to = native(t)
+    pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
+    if (w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
+            or t.kind[G] != to):            # the first stage copies, the next work in place: out and in are never the
+        of.decode[t.kind[G]](pair, &t.scale if c.limited else &w.scale, &x.n)           # same, or the compiler's alias
+        x.a[G] = pair[0]                                                                # check picks a scalar loop
+        if w.clipped:
+            of.clip(pair, &w.clip, &x.n)
+        pair[0], pair[1] = x.a[P], x.a[G]
+        while i < MAX_PENALTIES and w.penalty[i] is not NULL:
+            w.penalty[i](pair, &w.penalties[i], &x.n)
+            i = i + 1
+        for i in range(MAX_ROWS):
+            if w.slope[i] is not NULL:
+                of.add(pair, &slopes[i], &x.n)
+    if w.decayed:
+        of.decay(x.a, &w.decay, &x.n)
+    of.rule(x.a, &w.rule, &x.n)
+    if w.prox[0] is not NULL:
+        pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
+        if c.step_count == 0 or w.uniform:
+            of.fill(&pair[1], &w.steps, &x.n)
+        else:
+            for j in range(c.step_count):
+                a[j] = pair[1] if c.step_arrays[j] < 0 else x.a[c.step_arrays[j]]
+            of.steps(a, &w.steps, &x.n)
+        i = 0
+        while i < MAX_PENALTIES and w.prox[i] is not NULL:
+            w.prox[i](pair, &w.proxes[i], &x.n)
+            i = i + 1
+    if t.coded:
+        for j in range(FIRST_STATE, c.arrays):
+            if x.a[j] is not NULL and t.kind[j] != to:
+                store(c, t, w, j, x.k, x.n, x.a[j], room)
 
 
-cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span s) noexcept nogil:
+cdef void after(const Step* c, const Tensor* t, const Work* w, const Tile* x, char* room) noexcept nogil:
+    """The stages that see the finished p."""
+    cdef const Tiles* of = &c.of[t.f64]
+    cdef void* pair[2]
+    cdef Py_ssize_t k = x.k, n = x.n
+    cdef int to = native(t)
+    if t.data[EMA] is not NULL:
+        pair[0], pair[1] = at(t, EMA, k), x.a[P]
+        if t.kind[EMA] != to:
+            pair[0] = room + AREA_EMA * c.area
+            load(c, t, EMA, k, n, pair[0])
+        of.ema(pair, &w.ema, &n)
+        if t.kind[EMA] != to:
+            store(c, t, w, EMA, k, n, pair[0], room)
+    if t.kind[P] != to:
+        store(c, t, w, P, k, n, x.a[P], room)
+    if t.data[SHADOW] is not NULL:
+        pair[0], pair[1] = x.a[P], at(t, SHADOW, k)
+        of.encode[t.kind[SHADOW]](pair, NULL, &n)
+    if c.zero:
+        memset(at(t, G, k), 0, n * t.size[G])
+
+
+cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
+                     scalar_t* out) noexcept nogil:
+    """Let ``of`` make a factor of a row's sum of squares."""
+    cdef double squares, factor
+    cdef void* a[2]
+    cdef Py_ssize_t sizes[2]
+    sizes[0], sizes[1] = 1, t.row
+    a[0], a[1] = row, &squares
+    c.of[t.f64].row_squares(a, NULL, sizes)
+    a[0], a[1] = &squares, &factor
+    of(a, k, sizes)
+    put(out, factor, t.f64)
+
+
+cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, char* room,
+                   char* kept) noexcept nogil:
+    """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits."""
+    cdef Tile x
+    cdef char* row = at(t, P, start)
+    cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + t.row, n = t.row
+    cdef scalar_t factor
+    cdef scalar_t[MAX_ROWS] slopes
+    cdef int i
+    cdef void* a[1]
+    if t.kind[P] != native(t):
+        row = kept                              # not rounded before the row is done
+        load(c, t, P, start, n, row)
+    if t.lags:
+        a[0] = row
+        c.of[t.f64].decay(a, &t.catch_up, &n)
+    for i in range(MAX_ROWS):
+        if w.slope[i] is not NULL:
+            row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
+    x.k = start
+    while x.k < stop:
+        x.n = min(c.tile, stop - x.k)
+        gather(c, t, &x, row + (x.k - start) * bytes, room)
+        before(c, t, w, &x, slopes, room)
+        x.k = x.k + x.n
+    if w.shrink is not NULL:
+        row_factor(c, t, row, w.shrink, &w.shrinks, &factor)
+        if not one(&factor, t.f64):
+            a[0] = row
+            c.of[t.f64].decay(a, &factor, &n)
+    x.k = start
+    while x.k < stop:
+        x.n = min(c.tile, stop - x.k)
+        x.a[P] = row + (x.k - start) * bytes
+        after(c, t, w, &x, room)
+        x.k = x.k + x.n
+
+
+cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* room,
+               char* kept) noexcept nogil:
+    """All stages, one tile or one row of one tensor after another."""
+    cdef Tile x
+    if t.row:
+        while start < stop:
+            walk_row(c, t, w, start, room, kept)
+            start = start + t.row
+        return
+    x.k = start
+    while x.k < stop:
+        x.n = min(c.tile, stop - x.k)
+        if x.k == start and x.n == c.tile:      # a short first tile: the rest starts on a cache line
+            x.n = x.n - (<size_t>at(t, P, start) & 63) // t.size[P]
+        gather(c, t, &x, NULL, room)
+        before(c, t, w, &x, NULL, room)
+        after(c, t, w, &x, room)
+        x.k = x.k + x.n
+
+
+cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:
     cdef scratch_t scratch                      # on the stack of the thread that runs this span
     cdef Py_ssize_t left = s.count, start = s.start, k = s.tensor, n
     cdef uint64_t mode = ieee_mode()
     while left > 0:
         n = min(left, tensors[k].n - start)
-        if tensors[k].data[1] is not NULL:
-            walk(c, &tensors[k], &works[tensors[k].work], start, start + n, <char*>&scratch)
+        if tensors[k].data[G] is not NULL:
+            walk(c, &tensors[k], &works[tensors[k].work], start, start + n, <char*>&scratch,
+                 c.rows + thread * c.row_bytes)
         left = left - n
         start = 0
         k = k + 1
+    restore_mode(mode)
+
+
+cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
+    """Decay a row by what it has missed."""
+    cdef scratch_t scratch
+    cdef scalar_t factor
+    cdef Py_ssize_t length = t.n // t.rows, k = row * length, stop = k + length, n
+    cdef void* a[1]
+    cdef uint64_t mode
+    if t.decayed[row] == t.decayed[t.rows]:
+        return
+    mode = ieee_mode()
+    put(&factor, t.decayed[t.rows] / t.decayed[row], t.f64)
+    while k < stop:
+        n = min(c.tile, stop - k)
+        a[0] = at(t, P, k)
+        if t.kind[P] != native(t):
+            a[0] = <char*>scratch.d + AREA_P * c.area
+            load(c, t, P, k, n, a[0])
+        c.of[t.f64].decay(a, &factor, &n)
+        if t.kind[P] != native(t):
+            store(c, t, w, P, k, n, a[0], <char*>scratch.d)
+        k = k + n
+    t.decayed[row] = t.decayed[t.rows]
     restore_mode(mode)

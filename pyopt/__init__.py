@@ -13,11 +13,19 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
-from . import functional, losses
+from . import augment, functional, layers, losses, schedules
 from ._config import show_config
+from .kernels.penalties.box import Box
 from .kernels.penalties.elastic_net import ElasticNet
+from .kernels.penalties.group_lasso import GroupLasso
+from .kernels.penalties.huber_l1 import HuberL1
 from .kernels.penalties.l1 import L1
 from .kernels.penalties.l2 import L2
+from .kernels.penalties.log_sum import LogSum
+from .kernels.penalties.max_norm import MaxNorm
+from .kernels.penalties.mcp import MCP
+from .kernels.penalties.non_negative import NonNegative
+from .kernels.penalties.scad import SCAD
 from .kernels.threads import get_num_threads, set_num_threads
 from .loss_scale import DynamicLossScale
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
@@ -25,19 +33,39 @@ from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 __all__ = [
     "L1",
     "L2",
+    "MCP",
+    "SCAD",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Box",
     "DynamicLossScale",
     "ElasticNet",
+    "GroupLasso",
+    "HuberL1",
     "Lion",
+    "LogSum",
+    "MaxNorm",
     "Momentum",
+    "NonNegative",
     "Optimizer",
     "RMSprop",
+    "augment",
     "functional",
     "get_num_threads",
+    "layers",
     "losses",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import ``estimators`` when it is first asked for: it needs scikit-learn."""
+    if name == "estimators":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.estimators")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

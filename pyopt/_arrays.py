@@ -32,9 +32,18 @@ def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:
         engine.check_parameters([name for name, _ in here], [p for _, p in here])
 
 
+def described(a: Any) -> tuple[tuple[int, ...], Any]:
+    """Return shape and dtype in NumPy's terms, None for what has none."""
+    if _device.on_gpu(a):
+        return _device.described(a)
+    return getattr(a, "shape", None), getattr(a, "dtype", None)  # type: ignore[return-value]
+
+
 def copied(a: Any) -> Any:
-    """Return a copy of an array in NumPy's, and anything else as it is: what a state_dict holds."""
-    return a.copy(order="K") if isinstance(a, np.ndarray) else a.get() if _device.on_gpu(a) else a
+    """Return the values of an array in a new one of NumPy's, and anything else as it is."""
+    if isinstance(a, np.ndarray):
+        return a.copy(order="K")
+    return _device.fetched(a) if _device.on_gpu(a) else a
 
 
 def swap(p: Any, ema: Any) -> None:
@@ -58,16 +67,22 @@ def reference() -> Iterator[None]:
         _reference = before
 
 
-def beside(p: Array, start: float | Array) -> Array:
-    """Return a new array of p's shape, dtype and strides that holds ``start``.
+def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a new array of p's shape and order in memory that holds ``start``, where p is.
 
-    Its address has p's offset within a cache line, so that one short first tile aligns both. Beside an array on a GPU
-    it is one there.
+    It lies as many elements behind a cache line as p does, so that one short first tile aligns both.
     """
     if _device.on_gpu(p):
-        return _device.beside(p, start)  # type: ignore[no-any-return]
-    raw = np.empty(p.nbytes + 64, np.uint8)
-    offset = (p.__array_interface__["data"][0] - raw.__array_interface__["data"][0]) % 64
-    state: Array = np.ndarray(p.shape, p.dtype, raw, offset, p.strides)
+        return _device.beside(p, start, dtype)  # type: ignore[no-any-return]
+    raw = np.empty(p.size * dtype.itemsize + 64, np.uint8)
+    first = p.__array_interface__["data"][0] // p.itemsize * dtype.itemsize
+    offset = (first - raw.__array_interface__["data"][0]) % 64
+    strides = [stride // p.itemsize * dtype.itemsize for stride in p.strides]
+    state: Array = np.ndarray(p.shape, dtype, raw, offset, strides)
     state[...] = start
     return state
+
+
+def near(p: Any, values: Array) -> Array:
+    """Return a copy of an array of any shape, where p is."""
+    return _device.near(p, values) if _device.on_gpu(p) else values.copy()

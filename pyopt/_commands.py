@@ -18,7 +18,7 @@ from . import train as training
 from ._config import show_config
 from .kernels import isa
 from .kernels.penalties import PENALTIES
-from .kernels.spec import Penalty
+from .kernels.spec import Penalty, Projection
 from .kernels.threads import get_num_threads, set_num_threads
 
 DATA = {"digits": "multinomial logistic regression", "diabetes": "linear regression on standardised columns"}
@@ -90,14 +90,14 @@ def _number(name: str, text: str) -> float:
 
 def _penalty(text: str) -> Penalty:
     name, colon, values = text.partition(":")
-    _one_of("penalty", name, PENALTIES)
+    _one_of("penalty", name, [stem for stem, kind in PENALTIES.items() if not issubclass(kind, Projection)])
     if not colon:
         raise ValueError(f"penalty={text!r}: its coefficient is missing, as in {name}:1e-4")
     numbers = [_number(f"penalty={text!r}", value) for value in values.split(",")]
     try:
         return PENALTIES[name](*numbers)
     except TypeError:
-        raise ValueError(f"penalty={text!r}: {len(numbers)} coefficients are too many for {name}") from None
+        raise ValueError(f"penalty={text!r}: {len(numbers)} coefficients are the wrong number for {name}") from None
 
 
 def _hypers(optimizer: str, settings: Sequence[str]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .kernels import arrays_cuda
+from .kernels import arrays_cuda, codecs
 
 on_gpu = arrays_cuda.on_gpu
 
@@ -17,12 +18,28 @@ def adopt(a: Any) -> Any:
     """Return the NumPy view of a tensor in this process's memory, and anything else as it is."""
     if isinstance(a, np.ndarray) or not arrays_cuda.is_tensor(a) or a.is_cuda:
         return a
-    return a.detach().numpy()
+    a = a.detach()
+    if str(a.dtype) == "torch.bfloat16":  # which NumPy has by another package
+        return a.view(sys.modules["torch"].uint16).numpy().view(codecs.dtype("bfloat16"))
+    return a.numpy()
 
 
 def adopted(a: Any) -> bool:
     """Whether ``a`` is such a view."""
-    return isinstance(a, np.ndarray) and arrays_cuda.is_tensor(a.base)
+    if not isinstance(a, np.ndarray):
+        return False
+    base = a.base.base if isinstance(a.base, np.ndarray) else a.base
+    return arrays_cuda.is_tensor(base)
+
+
+def integers(a: Any) -> Any:
+    """Return indices in a NumPy array, of int64 where they are integers; waits for those that a GPU holds."""
+    if arrays_cuda.is_tensor(a):
+        a = a.detach().cpu()
+    elif on_gpu(a):
+        a = a.get() if hasattr(a, "get") else a.copy_to_host()
+    found = np.asarray(a)
+    return np.ascontiguousarray(found, np.int64) if found.dtype.kind in "iu" or not found.size else found
 
 
 def gpu_of(a: Any) -> Any:
@@ -37,16 +54,26 @@ def gpu_of(a: Any) -> Any:
     return device_cuda.find(device_cuda.of(address) if address else 0)
 
 
-def beside(p: Any, start: Any) -> Any:
-    """Return a new array on the GPU of ``p`` that holds ``start``: a number, or an array there or of NumPy."""
-    values = arrays_cuda.view(start, "a start value") if on_gpu(start) else start
-    return arrays_cuda.beside(gpu_of(p), arrays_cuda.view(p, "a parameter"), values)
+def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a new array of ``dtype`` on the GPU of ``p`` that holds ``start``: a number or an array of NumPy."""
+    return arrays_cuda.beside(gpu_of(p), arrays_cuda.view(p, "a parameter"), start, arrays_cuda.KINDS[dtype.name])
+
+
+def near(p: Any, values: np.ndarray[Any, Any]) -> Any:
+    """Return a copy of an array of NumPy's on the GPU of ``p``."""
+    strides = arrays_cuda.contiguous(values.shape)
+    found = arrays_cuda.Array(gpu_of(p), values.shape, strides, arrays_cuda.KINDS[values.dtype.name])
+    found.set(values)
+    return found
+
+
+def fetched(a: Any) -> np.ndarray[Any, Any]:
+    """Return the values of an array on a GPU, after all work there."""
+    return arrays_cuda.fetched(gpu_of(a), arrays_cuda.view(a, "an array"))
 
 
 def described(a: Any) -> tuple[tuple[int, ...], Any]:
-    """Return shape and dtype in NumPy's terms."""
-    if isinstance(a, np.ndarray) or not on_gpu(a):
-        return getattr(a, "shape", ()), getattr(a, "dtype", None)
+    """Return shape and dtype of an array on a GPU in NumPy's terms."""
     v = arrays_cuda.view(a, "an array")
     return v.shape, arrays_cuda.dtype_of(v.kind)
 
@@ -65,18 +92,26 @@ def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:
         if on_gpu(p):
             v = arrays_cuda.view(p, name)
             arrays_cuda.check(v, name)
-            if v.kind not in ("f32", "f64"):
-                raise TypeError(f"{name} is {v.kind}: float32 or float64 is needed")
+            if v.kind not in codecs.SHORT.values():
+                raise TypeError(f"{name} is {v.kind}: float64, float32, bfloat16 or float16 is needed")
 
 
 class Mixed:
     """Plans on several devices as one. See ``engine.Plan``; a norm over several devices is refused."""
 
-    norm = None
-    skipped = False
-
     def __init__(self, parts: Sequence[tuple[Any, list[int], bool]]) -> None:
         self.parts = parts  # (plan, its tensors, whether it is on a GPU)
+        self.last: Any = None  # that stepped rows, where that was the last step
+
+    @property
+    def norm(self) -> float | None:
+        """The norm of the gradients of the last step, where it was one of rows."""
+        return None if self.last is None else self.last.norm
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step was none."""
+        return self.last is not None and bool(self.last.skipped)
 
     def step(self, grads: Sequence[Any], work: Any, zero: bool = False, max_norm: float = math.inf,
              skip: bool = False) -> None:  # fmt: skip
@@ -90,8 +125,29 @@ class Mixed:
         for plan, share, gpu in shares:
             if gpu:
                 plan.check(tuple(share), zero)
+        self.last = None
         for plan, share, _ in sorted(shares, key=lambda part: part[2]):
             plan.step(share, work, zero)
+
+    def part_of(self, i: int) -> tuple[Any, int]:
+        """Return the plan that has tensor ``i``, and its place there."""
+        return next((plan, indices.index(i)) for plan, indices, _ in self.parts if i in indices)
+
+    def check_rows(self, i: int, indices: Any, values: Any) -> None:
+        """See ``engine.Plan.check_rows``."""
+        plan, k = self.part_of(i)
+        plan.check_rows(k, indices, values)
+
+    def step_rows(self, i: int, *args: Any) -> None:
+        """See ``engine.Plan.step_rows``."""
+        plan, k = self.part_of(i)
+        self.last = plan
+        plan.step_rows(k, *args)
+
+    def catch_up(self) -> None:
+        """See ``engine.Plan.catch_up``."""
+        for plan, _, _ in self.parts:
+            plan.catch_up()
 
     def progress(self) -> tuple[list[int], list[float]]:
         """Return the step counts and the carries."""
@@ -109,8 +165,10 @@ class Mixed:
                 plan.refresh(work)
 
 
-def make_plan(on_cpu: Any, rule: str, names: Sequence[str], params: Sequence[Any], states: Sequence[Any],
-              groups: Sequence[int], stages: Sequence[Any], steps: Sequence[int], carries: Sequence[float]) -> Any:  # fmt: skip
+def make_plan(
+    on_cpu: Any, rule: str, names: Sequence[str], params: Sequence[Any], states: Sequence[Any], groups: Sequence[int],
+    stages: Sequence[Any], steps: Sequence[int], carries: Sequence[float],
+) -> Any:  # fmt: skip
     """Return the plan for arrays of which some are on GPUs; ``on_cpu`` makes that of the rest."""
     from .kernels import engine_cuda
 

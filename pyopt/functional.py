@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, make_plan
-from ._group import GRAD_SCALE, Given, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from .kernels import checks, codecs, engine, isa
 from .kernels.rules import RULES
 from .kernels.spec import Rule
 
@@ -35,12 +36,12 @@ def _functional(rule: Rule) -> Callable[..., None]:
         taken = [int(step.item()) for step in steps]
         columns = [
             _complete(given[name], name, len(params)) if on else [None] * len(params)
-            for name, on in zip(lists, group.structure[0], strict=False)
+            for name, on in zip(lists, group.structure[0], strict=True)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
-        states = list(zip(*columns, [None] * len(params), strict=True))
+        states = [[*(column[i] for column in columns), *[None] * len(PLACES)] for i in range(len(params))]
         scale = GRAD_SCALE.check(given["grad_scale"])
-        stages = [group.structure[1]]
+        stages = [group.stages]
         plan = make_plan(
             f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
         )
@@ -57,13 +58,15 @@ def _functional(rule: Rule) -> Callable[..., None]:
 def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
     """Return the lists by position, then every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
     defaults: dict[str, Any] = {}
-    without = {"ema_decay", *(state.start for state in rule.states)}  # they belong to states that the caller owns
+    # what belongs to arrays that the caller owns or to none
+    without = {"ema_decay", "ema_bias_correction", *(state.start for state in rule.states)}
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
             defaults |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
         elif hyper.name not in without:
             defaults[hyper.name] = hyper.default
-    defaults |= {"penalty": None, "grad_scale": 1.0, "zero_grads": False}
+    defaults |= {name: OPTIONS[name] for name in ("penalty", "prox", "metric", "rounding", "seed")}
+    defaults |= {"grad_scale": 1.0, "zero_grads": False}
     return inspect.Signature(
         [
             *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in lists),
@@ -74,7 +77,11 @@ def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
 
 def _hypers(rule: Rule, given: dict[str, Any]) -> dict[str, Any]:
     """Return the values that ``Group`` takes."""
-    values: dict[str, Any] = {"penalty": given["penalty"]}
+    if given["rounding"] == "remainder":
+        raise ValueError(
+            "rounding='remainder': must be 'nearest' or 'stochastic', a remainder needs an array of its own"
+        )
+    values: dict[str, Any] = {name: given.get(name, default) for name, default in OPTIONS.items()}
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
             values[hyper.name] = tuple(given[f"{hyper.name[:-1]}{i}"] for i in (1, 2))
@@ -109,6 +116,40 @@ def _steps(given: Any, count: int) -> list[Array]:
         if not (step.item() >= 0 and step.item() == int(step.item())):
             raise ValueError(f"state_steps[{i}] is {step.item()!r}: must be a whole number >= 0")
     return steps
+
+
+def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
+    """Add gradients of several batches up, in the precision of ``totals``, before they are stepped with.
+
+    Parameters
+    ----------
+    totals : sequence of arrays
+        float32 or float64, dense, updated in place; zeros before the first batch (``zero_grads=True`` leaves them so).
+    grads : sequence of arrays or None
+        One for each total, of its shape and memory order and of its dtype, float32, bfloat16 or float16; None adds
+        nothing. Sums of 16 bits would lose what is smaller than 1/256 of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before anything is touched.
+    """
+    names = [f"totals[{i}]" for i in range(len(totals))]
+    if len(grads) != len(totals):
+        raise ValueError(f"{len(grads)} gradients for {len(totals)} totals: give one each, or None to add nothing")
+    for i, (total, g) in enumerate(zip(totals, grads, strict=True)):
+        checks.dense_array(total, names[i])
+        if not total.flags.writeable:
+            raise ValueError(f"{names[i]} is read-only: it is updated in place")
+        if g is not None:
+            allowed = checks.STORED[checks.STORED.index(total.dtype.name) :]
+            checks.like(g, total, f"grads[{i}]", allowed)
+            if np.may_share_memory(g, total):
+                raise ValueError(f"grads[{i}] and {names[i]} share memory: an update in place needs arrays of its own")
+    for total, g in zip(totals, grads, strict=True):
+        if g is not None:
+            name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
+            engine.sweep(isa.tiles(), name, (total, g), (total.itemsize, g.itemsize), (total.size,))
 
 
 sgd = _functional(RULES["sgd"])

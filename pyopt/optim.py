@@ -11,9 +11,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ._arrays import Array, beside, check_parameters, copied, make_plan, swap
-from ._device import adopt, adopted, described
-from ._group import GRAD_SCALE, Given, Group
+from ._arrays import Array, beside, check_parameters, copied, described, make_plan, near, swap
+from ._device import adopt, adopted, integers
+from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._snapshot import brief, group_values, read_states, snapshot
 from .kernels import engine
 from .kernels.rules import RULES
 from .kernels.spec import Hyper, Rule
@@ -31,7 +32,7 @@ class Made(NamedTuple):
     groups: list[Group]
     own: list[tuple[Array, ...]]  # the parameters by group; names, states and plan go through them in order
     names: list[str]
-    states: list[list[Array | None]]  # those of the rule, and the EMA
+    states: list[list[Array | None]]  # see Group.places
     structures: list[Any]
     plan: Any
 
@@ -42,23 +43,45 @@ class Optimizer:
     Parameters
     ----------
     params : iterable of arrays, of ``(name, array)`` pairs, or of dicts
-        Dense float32 or float64 arrays of one dtype, updated in place. A dict is a parameter group: ``"params"`` and
-        the hyper-parameters in which it differs.
-    penalty : Penalty or sequence of them, optional
-        Its gradient is added to the loss gradient inside the step; several add up.
+        Dense arrays of float64, float32, bfloat16 (of ml_dtypes) or float16, updated in place; each is computed in
+        float32, those of float64 in float64. A dict is a parameter group: ``"params"`` and the hyper-parameters and
+        options in which it differs.
     **hypers
-        The rule's hyper-parameters, listed in the signature. ``lr`` is a float or a function of the number of steps
-        taken.
+        The rule's hyper-parameters, listed in the signature. In the place of a number, also of one in a pair, may stand
+        a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
+        state take none. A state that belongs to it is kept, also while it returns 0.
     clip_value, max_tensor_norm : float, optional
         Bound of each element of a gradient, and of the Euclidean norm of each gradient.
     ema_decay : float, optional
         Keep an exponential moving average of the parameters, from their first values on: see ``ema_params``.
+    ema_bias_correction : bool
+        Let the first values count for nothing: the average is that of Adam's means, divided by 1 - ema_decay^t.
+    penalty : Penalty or sequence of them, optional
+        Its gradient is added to the loss gradient inside the step; several add up.
+    prox : Penalty, Projection or sequence of them, optional
+        Applied to the new parameters in its proximal form, which sets them to exact zeros or bounds where it should.
+        Several only where the form of their sum is known: L1, L2 or ElasticNet followed by Box or NonNegative; L1
+        followed by GroupLasso.
+    metric : None or "lr"
+        What a proximal form takes for the step: None, how far the rule moves each element by a constant gradient of 1
+        in the long run, which leaves the minimum where it is; "lr", the learning rate.
+    rounding : "nearest", "stochastic" or "remainder"
+        How parameters and states of 16 bits are rounded. Nearest loses steps below half a unit in the last place.
+        Stochastic keeps them in the mean. Remainder keeps the 16 bits that a bfloat16 parameter lacks in an array
+        beside it, and so is as exact as float32 (states are rounded to the nearest).
+    seed : int
+        Of stochastic rounding, in [0, 2**64).
+    state_dtype : dtype or dict, optional
+        How states and the EMA are stored, by their names if they differ; what their parameter is computed in by
+        default.
+    shadow_dtype : dtype, optional
+        Keep a copy of the parameters in bfloat16 or float16, written in the same pass: see ``shadow_params``.
     max_grad_norm : float, optional
         Bound of the norm of all gradients together.
     skip_nonfinite : bool
         Take no step where a gradient has an infinite or NaN element; ``skipped`` says so afterwards.
 
-    All hyper-parameters can be written between steps, in ``param_groups``; ``max_grad_norm`` and ``skip_nonfinite`` are
+    All of them can be written between steps, in ``param_groups``; ``max_grad_norm`` and ``skip_nonfinite`` are
     attributes.
 
     Raises
@@ -74,7 +97,7 @@ class Optimizer:
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
-        cls._state_names = [*(state.name for state in cls.rule.states), "ema"]
+        cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
         cls.__signature__ = inspect.Signature(
@@ -83,7 +106,7 @@ class Optimizer:
                 *hypers,
                 *(
                     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-                    for name, default in (("penalty", None), ("max_grad_norm", None), ("skip_nonfinite", False))
+                    for name, default in {**OPTIONS, "max_grad_norm": None, "skip_nonfinite": False}.items()
                 ),
             ]
         )
@@ -110,7 +133,7 @@ class Optimizer:
 
     def _add(self, group: Mapping[str, Any]) -> None:
         if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f"{_brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
+            raise TypeError(f"{brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
         if unknown := set(group) - set(self.defaults) - {"params"}:
             raise TypeError(
                 f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
@@ -138,8 +161,8 @@ class Optimizer:
         Parameters
         ----------
         grads : sequence of arrays or None
-            One for each parameter, of its shape, dtype and memory order; None skips the parameter, and its step count
-            stays.
+            One for each parameter, of its shape and memory order, in its dtype or in float32, bfloat16 or float16; None
+            skips the parameter, and its step count stays.
         grad_scale : float or DynamicLossScale
             What the loss was multiplied by: gradients are divided by it. Greater than 0. A DynamicLossScale turns
             ``skip_nonfinite`` on and is told what was found.
@@ -156,11 +179,70 @@ class Optimizer:
         """
         self._guard.run(self._step, grads, grad_scale, zero_grads)
 
+    def step_rows(self, indices: Any, values: Array, param: str | int | None = None,
+                  grad_scale: float | DynamicLossScale = 1.0) -> None:  # fmt: skip
+        """Update some rows of one parameter, such as the embeddings that a batch has used.
+
+        Only these rows are touched, of the parameter, its states, EMA and shadow. With ``SGD`` without momentum and
+        with ``Adagrad`` the result is that of ``step`` with a gradient of 0 for all other rows. Where zero gradients
+        would move a row further, because the rule remembers earlier ones, a row stays between its steps, as in torch's
+        SparseAdam, and the step count is that of the parameter. Decoupled weight decay (and that of ``SGD`` without
+        momentum) is made up for when a row is touched, at the next ``step``, or by ``catch_up_rows``; penalties and
+        proximal forms act on the rows given.
+
+        Parameters
+        ----------
+        indices : sequence of integers, shape (k,)
+            In [0, len(parameter)). The gradients of a row that comes twice are added, in their order.
+        values : array of shape (k, ...)
+            A gradient for each index, C-contiguous, of the dtypes that ``step`` takes.
+        param : str or int, optional
+            The name or the position of the parameter; not needed where there is one only.
+        grad_scale : float or DynamicLossScale
+            As in ``step``. The limits of norms are those of these gradients.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything is touched: as ``step``, and where a coupled weight decay would move all other rows as well.
+        """
+        self._guard.run(self._step_rows, indices, values, param, grad_scale)
+
+    def catch_up_rows(self) -> None:
+        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole."""
+        self._guard.run(self._made.plan.catch_up)
+
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if isinstance(grads, np.ndarray):
             raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
         if self._tensors:
             grads = [adopt(g) for g in grads]
+        made, scale, *limits = self._refresh(grad_scale)
+        made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
+        if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
+            grad_scale.found_nonfinite = True
+
+    def _step_rows(self, indices: Any, values: Array, param: str | int | None,
+                   grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
+        made, scale, *limits = self._refresh(grad_scale)
+        i = self._position(param)
+        group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
+        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
+        rows, values = integers(indices), adopt(values)
+        if rows.dtype.kind in "iu" or not rows.size:
+            rows = np.ascontiguousarray(rows, np.int64)
+        if lazy != 1 and made.states[i][-1] is None:
+            made.plan.check_rows(i, rows, values)
+            states = [[*row] for row in made.states]
+            p = self._params()[i]
+            states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
+            made = self._made = self._make(made.groups, made.own, made.names, states, *made.plan.progress())
+        made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
+        if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
+            grad_scale.found_nonfinite = True
+
+    def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
+        """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         scale = 1.0 if grad_scale == 1.0 else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
@@ -172,9 +254,18 @@ class Optimizer:
             made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
-        made.plan.step(grads, Given(made.groups, scale), zero_grads, largest, skip)
-        if scaler is not None and made.plan.skipped:
-            scaler.found_nonfinite = True
+        return made, scale, largest, skip
+
+    def _position(self, param: str | int | None) -> int:
+        """Return the position of the parameter that a name, a position or None stands for."""
+        names = self._made.names
+        if param is None and len(names) == 1:
+            return 0
+        if isinstance(param, str) and param in names:
+            return names.index(param)
+        if isinstance(param, int) and not isinstance(param, bool) and 0 <= param < len(names):
+            return param
+        raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -206,19 +297,20 @@ class Optimizer:
     def _move(self, params: Params) -> None:
         new = [array for _, array in _named(params, 0)]
         had = self._made
-        old = [p for own in had.own for p in own]
-        if [described(p) for p in new] != [described(p) for p in old]:
-            raise ValueError(f"{_brief([described(p) for p in new])}: must have the shapes and dtypes of the "
-                             "parameters")  # fmt: skip
+        if [described(p) for p in new] != [described(p) for p in self._params()]:
+            raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
-        states = [[None if a is None else beside(p, copied(a)) for a in row]
-                  for p, row in zip(new, had.states, strict=True)]  # fmt: skip
+        states = [
+            [*(None if a is None else beside(p, copied(a), described(a)[1]) for a in row[:-1]),
+             None if row[-1] is None else near(p, copied(row[-1]))]
+            for p, row in zip(new, had.states, strict=True)
+        ]  # fmt: skip
         left = iter(new)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = self._make(had.groups, own, had.names, states, *had.plan.progress())
         for values, arrays in zip(self.param_groups, own, strict=True):
             values["params"] = arrays
-        self._made = made
+        self._made, self._tensors = made, any(map(adopted, new))
 
     @property
     def grad_norm(self) -> float | None:
@@ -241,19 +333,29 @@ class Optimizer:
     def swapped_ema(self) -> Iterator[None]:
         """Let the parameters hold their moving averages inside the ``with`` block, for evaluation."""
         emas = self._emas()
-        params = [p for own in self._made.own for p in own]
+        params = self._params()
         self._guard.run(_swap, params, emas)
         try:
             yield
         finally:
             self._guard.run(_swap, params, emas)
 
+    def _params(self) -> list[Array]:
+        return [p for own in self._made.own for p in own]
+
     def _emas(self) -> list[Array]:
-        emas = [states[-1] for states in self._made.states]
-        for name, ema in zip(self._made.names, emas, strict=True):
-            if ema is None:
-                raise ValueError(f"{name} has no moving average: ema_decay is None")
-        return emas  # type: ignore[return-value]
+        return self._kept("ema", "has no moving average: ema_decay is None")
+
+    def shadow_params(self) -> list[Array]:
+        """Return the copies in ``shadow_dtype``, which every step writes anew; ValueError where there is none."""
+        return self._kept("shadow", "has no shadow: shadow_dtype is None")
+
+    def _kept(self, place: str, missing: str) -> list[Array]:
+        found = [states[self._state_names.index(place)] for states in self._made.states]
+        for name, array in zip(self._made.names, found, strict=True):
+            if array is None:
+                raise ValueError(f"{name} {missing}")
+        return found  # type: ignore[return-value]
 
     def _make(self, groups: list[Group], own: list[tuple[Array, ...]], names: list[str],
               states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
@@ -262,11 +364,11 @@ class Optimizer:
         check_parameters(names, params)
         filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
         structures = [group.structure for group in groups]
-        stages = [stages for _, stages in structures]
         used = [
-            [array if on else None for array, on in zip(row, structures[i][0], strict=True)]
-            for i, row in zip(index, filled, strict=True)
+            [array if place.on else None for array, place in zip(row, groups[i].places(p), strict=True)]
+            for i, p, row in zip(index, params, filled, strict=True)
         ]
+        stages = [group.stages for group in groups]
         plan = make_plan(f"rules.{self.rule.kernel}", names, params, used, index, stages, steps, carries)
         return Made(groups, own, names, filled, structures, plan)
 
@@ -285,13 +387,7 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        states = [{key: copied(value) for key, value in state.items()} for state in self.state]
-        groups, first = [], 0
-        for group in self.param_groups:
-            count = len(group["params"])
-            groups.append({**group, "params": list(range(first, first + count))})
-            first += count
-        return {"version": 1, "rule": self.rule.name, "state": dict(enumerate(states)), "param_groups": groups}
+        return snapshot(self.rule, self.state, self.param_groups)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
@@ -304,61 +400,12 @@ class Optimizer:
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        keys = {"version", "rule", "state", "param_groups"}
-        if not isinstance(state_dict, Mapping) or set(state_dict) != keys:
-            raise ValueError(f"a state_dict is a dict with the keys {sorted(keys)}, got {_brief(state_dict)}")
-        for key, must in (("version", 1), ("rule", self.rule.name)):
-            if state_dict[key] != must:
-                raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
-        saved = state_dict["param_groups"]
-        if len(saved) != len(self.param_groups):
-            raise ValueError(
-                f"the state_dict has {len(saved)} parameter groups, the optimizer {len(self.param_groups)}"
-            )
-        values = []
-        for i, (have, given) in enumerate(zip(self.param_groups, saved, strict=True)):
-            if set(given) != set(have):
-                raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
-            if tuple(given["param_names"]) != have["param_names"]:
-                raise ValueError(
-                    f"group {i} of the state_dict has the parameters {list(given['param_names'])}: "
-                    f"must be {list(have['param_names'])}"
-                )
-            values.append({**given, "params": have["params"], "param_names": have["param_names"]})
+        values = group_values(state_dict, self.rule, self.param_groups)
         groups = [Group(self.rule, value) for value in values]
-        states, steps, carries = self._read(state_dict["state"], groups)
-        made = self._make(groups, self._made.own, self._made.names, states, steps, carries)
+        had = self._made
+        states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
+        made = self._make(groups, had.own, had.names, states, steps, carries)
         self._made, self.param_groups = made, values
-
-    def _read(self, saved: Mapping[int, Any], groups: list[Group]) -> tuple[Any, list[int], list[float]]:
-        """Return checked copies of the states, and the step counts and carries."""
-        params = [(group, p) for group, own in zip(groups, self._made.own, strict=True) for p in own]
-        if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
-            raise ValueError(f"the state_dict has states for {_brief(saved)}: must be for 0 to {len(params) - 1}")
-        names = self._state_names
-        known = {"step", "carry", *names}
-        states: list[list[Array | None]] = []
-        for i, (group, p) in enumerate(params):
-            entry, name = saved[i], self._made.names[i]
-            needed = {state for state, on in zip(names, group.structure[0], strict=True) if on}
-            if not needed | {"step", "carry"} <= set(entry) <= known:
-                raise ValueError(
-                    f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry"
-                )
-            t = entry["step"]
-            if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
-                raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer >= 0")
-            carry = entry["carry"]
-            if isinstance(carry, bool) or not isinstance(carry, (int, float)) or not math.isfinite(carry):
-                raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
-            arrays = [entry.get(state) for state in names]
-            for state, array in zip(names, arrays, strict=True):
-                if array is not None and described(array) != described(p):
-                    shape, dtype = described(p)
-                    raise ValueError(f"{state} of {name} is {_brief(array)}: must be {dtype} of shape {shape}")
-            states.append([None if array is None else beside(p, array) for array in arrays])
-        order = range(len(params))
-        return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -376,14 +423,6 @@ class Optimizer:
 def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
     for p, ema in zip(params, emas, strict=True):
         swap(p, ema)
-
-
-def _brief(value: Any) -> str:
-    """Return what ``value`` is, in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}"
-    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _named(params: Any, first: int) -> list[tuple[str, Any]]:

@@ -12,9 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, golden.py and 
 pytest.register_assert_rewrite("helpers", "contract")
 
 import pyopt  # noqa: E402
-from helpers import DEVICES  # noqa: E402
+from helpers import DEVICES, GRADIENTS  # noqa: E402
 from pyopt.kernels import isa as instruction_sets  # noqa: E402
-from pyopt.kernels.penalties import PENALTIES  # noqa: E402
 from pyopt.kernels.rules import RULES  # noqa: E402
 
 # the same examples in every run: a red test must stay red until its cause is gone
@@ -28,10 +27,10 @@ def rule(request):
     return RULES[request.param]
 
 
-@pytest.fixture(params=sorted(PENALTIES))
+@pytest.fixture(params=sorted(GRADIENTS))
 def penalty(request):
-    """Each penalty of the registry, by its class."""
-    return PENALTIES[request.param]
+    """Each penalty of the registry that has a gradient element by element, by its class."""
+    return GRADIENTS[request.param]
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda real: real.__name__)

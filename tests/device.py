@@ -105,39 +105,51 @@ class Mirrored:
     """A plan over NumPy arrays: a device steps copies of them, which are copied back."""
 
     def __init__(self, device, rule, names, params, states, *args):
-        self.device, self.params, self.states = device, params, states
-        self.on_device = [self.beside(p, p) for p in params]
-        self.with_states = [[None if a is None else self.beside(p, a) for a in own]
-                            for p, own in zip(params, states, strict=True)]  # fmt: skip
-        self.plan = engine_cuda.Plan(device, rule, names, self.on_device, self.with_states, *args)
+        self.device = device
+        self.pairs = []
+        on_device = [self.twin(p) for p in params]
+        with_states = [[None if a is None else self.twin(a) for a in own] for own in states]
+        self.plan = engine_cuda.Plan(device, rule, names, on_device, with_states, *args)
 
-    def beside(self, p, values):
-        strides = tuple(s // p.itemsize for s in p.strides)
-        kind = arrays_cuda.KINDS[str(p.dtype)]
-        offset = p.ctypes.data % 16 // p.itemsize * p.itemsize
-        a = arrays_cuda.Array(self.device, p.shape, strides, kind, offset)
-        a.set(values)
-        return a
+    def put(self, a):
+        """Return a copy on the device, as many elements behind a vector as ``a`` is."""
+        strides = tuple(s // a.itemsize for s in a.strides)
+        made = arrays_cuda.Array(self.device, a.shape, strides, arrays_cuda.KINDS[a.dtype.name], a.ctypes.data % 16)
+        made.set(a)
+        return made
+
+    def twin(self, a):
+        self.pairs.append((a, self.put(a)))
+        return self.pairs[-1][1]
+
+    @contextlib.contextmanager
+    def exchanged(self):
+        """Bring what was written to the arrays since the last step to the device, and back what a step writes."""
+        for a, there in self.pairs:
+            there.set(a)
+        yield
+        for a, there in self.pairs:
+            a[...] = there.get()
 
     def step(self, grads, work, zero=False, max_norm=np.inf, skip=False):
         grads = tuple(grads)
-        given = [self.beside(g, g) if isinstance(g, np.ndarray) else g for g in grads]
-        for a, p in zip(self.on_device, self.params, strict=True):  # what was written to them since the last step
-            a.set(p)
-        for own, kept in zip(self.with_states, self.states, strict=True):
-            for a, state in zip(own, kept, strict=True):
-                if a is not None:
-                    a.set(state)
-        self.plan.step(given, work, zero, max_norm, skip)
-        for a, p in zip(self.on_device, self.params, strict=True):
-            p[...] = a.get()
-        for own, kept in zip(self.with_states, self.states, strict=True):
-            for a, state in zip(own, kept, strict=True):
-                if a is not None:
-                    state[...] = a.get()
-        for a, g in zip(given, grads, strict=True):
+        given = [self.put(g) if isinstance(g, np.ndarray) else g for g in grads]
+        with self.exchanged():
+            self.plan.step(given, work, zero, max_norm, skip)
+        for there, g in zip(given, grads, strict=True):
             if zero and g is not None:
-                g[...] = a.get()
+                g[...] = there.get()
+
+    def step_rows(self, i, indices, values, *args, **kwargs):
+        with self.exchanged():
+            self.plan.step_rows(i, indices, self.put(values), *args, **kwargs)
+
+    def check_rows(self, i, indices, values):
+        self.plan.check_rows(i, indices, self.put(values))
+
+    def catch_up(self):
+        with self.exchanged():
+            self.plan.catch_up()
 
     def progress(self):
         return self.plan.progress()

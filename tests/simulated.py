@@ -1,12 +1,13 @@
-"""Run with NUMBA_ENABLE_CUDASIM=1: the kernels with barriers in CUDA's simulator, a thread of Python for each of theirs."""
+"""Run with NUMBA_ENABLE_CUDASIM=1: the kernels with barriers in CUDA's simulator, a Python thread for each."""
 
 import math
+import sys
 import threading
 
 import numpy as np
 from numba import cuda
 
-from pyopt._group import Given, Group
+from pyopt._group import OPTIONS, Given, Group
 from pyopt.kernels import norms, prepare_cuda, tables_cuda
 from pyopt.kernels.kernels_cuda import Leaves, Prepare
 from pyopt.kernels.memory_cuda import Plain
@@ -27,7 +28,7 @@ class Index:
 class Shared:
     """Shared memory: an array for each block; the simulator runs one block after another."""
 
-    lock, blocks = threading.Lock(), {}  # noqa: RUF012
+    lock, blocks = threading.Lock(), {}
 
     def array(self, size, dtype):
         with self.lock:
@@ -76,7 +77,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         grads[-1][-1] = poison
     count, total = len(sizes), tables_cuda.leaves(sizes)
     rule = RULES["sgd"]
-    group = Group(rule, {**rule.Values(lr=0.25)._asdict(), "penalty": None, "max_tensor_norm": 3.0})
+    group = Group(rule, {**OPTIONS, **rule.Values(lr=0.25)._asdict(), "max_tensor_norm": 3.0})
     given, info = aligned(4 * count).view(np.uint64).reshape(-1, 4), aligned(4 * count).view(np.uint64).reshape(-1, 4)
     rows, block, call = aligned(32 * count).reshape(-1, 32), aligned(32), aligned(8)
     progress, result, partial = aligned(2 * count), aligned(4), aligned(total)
@@ -84,7 +85,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
     counts = [tables_cuda.leaves([n]) for n in sizes]
     for i, g in enumerate(grads):
         given[i] = at(g), 1, 0, at(block)
-        info[i] = at(rows[i]), sum(counts[:i]), counts[i], 0
+        info[i] = at(rows[i]), sum(counts[:i]), counts[i], (kind == "f64") << 32
     block[:6] = 0.5, 3.0, math.inf, 1.0, 0.0, 0.0
     block[8:13] = prepare_cuda.numbers(rule, group.h)
     call[:5] = 2.0, 1.0, 0.5, count, total
@@ -94,7 +95,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
     want = [norms.squares(g) for g in grads]
     flat = [x for own in want for x in own]
     assert np.array_equal(partial, flat, equal_nan=True), (partial, flat)
-    kernel = Prepare("sgd", kind, 4, True)
+    kernel = Prepare("sgd", 4, True)
     simulated(kernel, 1, threads, at(given), at(info), at(call), at(progress), at(result), at(partial), at(scratch))
     norm = math.sqrt(norms.fold(list(flat))) * 0.5
     assert result[0] == norm or (math.isnan(norm) and math.isnan(result[0]))
@@ -120,4 +121,4 @@ if __name__ == "__main__":
     check([9, 5000], kind="f64")
     check([5, 5000], poison=np.inf)
     check([5000], poison=np.nan)
-    print("done")
+    sys.stdout.write("done")

@@ -22,13 +22,13 @@ def read_only(a):
 
 # name: an array of shape (4, 6), or what stands for it; the error; what its message says besides the name of the array
 UNFIT = {
-    "int64": (lambda: np.ones((4, 6), int), TypeError, ["int64", "float32 or float64"]),
-    "float16": (lambda: np.ones((4, 6), np.float16), TypeError, ["float16", "float32 or float64"]),
-    "longdouble": (lambda: np.ones((4, 6), np.longdouble), TypeError, ["float32 or float64"]),
-    "complex": (lambda: np.ones((4, 6), complex), TypeError, ["complex128", "float32 or float64"]),
-    "bool": (lambda: np.ones((4, 6), bool), TypeError, ["bool", "float32 or float64"]),
-    "object": (lambda: np.ones((4, 6), object), TypeError, ["object", "float32 or float64"]),
-    "structured": (lambda: np.zeros((4, 6), [("x", "f8")]), TypeError, ["float32 or float64"]),
+    "int64": (lambda: np.ones((4, 6), int), TypeError, ["int64", "bfloat16 or float16"]),
+    "uint16": (lambda: np.ones((4, 6), np.uint16), TypeError, ["uint16", "bfloat16 or float16"]),
+    "longdouble": (lambda: np.ones((4, 6), np.longdouble), TypeError, ["bfloat16 or float16"]),
+    "complex": (lambda: np.ones((4, 6), complex), TypeError, ["complex128", "bfloat16 or float16"]),
+    "bool": (lambda: np.ones((4, 6), bool), TypeError, ["bool", "bfloat16 or float16"]),
+    "object": (lambda: np.ones((4, 6), object), TypeError, ["object", "bfloat16 or float16"]),
+    "structured": (lambda: np.zeros((4, 6), [("x", "f8")]), TypeError, ["bfloat16 or float16"]),
     "big-endian": (lambda: np.ones((4, 6), ">f8"), TypeError, [">f8", "native"]),
     "masked": (lambda: np.ma.masked_array(np.ones((4, 6))), TypeError, ["masked", "filled"]),
     "list": (lambda: [1.0, 2.0], TypeError, ["list", "NumPy array"]),
@@ -74,7 +74,7 @@ def test_gradients(rule, name):
 @pytest.mark.parametrize(
     ("gradient", "error", "words"),
     [
-        (np.ones((4, 6), np.float32), TypeError, ["float32", "float64", "agree"]),
+        (np.ones((4, 6), np.int32), TypeError, ["int32", "float64, float32, bfloat16 or float16"]),
         (np.ones((6, 4)), ValueError, ["(6, 4)", "(4, 6)", "agree"]),
         (np.ones(24), ValueError, ["(24,)", "(4, 6)"]),
         (np.ones((4, 6, 1)), ValueError, ["(4, 6, 1)", "(4, 6)"]),
@@ -137,12 +137,11 @@ def test_params_that_are_no_list(rule, params):
         make(rule, params)
 
 
-def test_one_dtype_for_all(rule):
-    with refused(TypeError, "params[1]", "float32", "params[0]", "float64"):
-        make(rule, [np.ones(2), np.ones(2, np.float32)])
-    opt = make(rule, [np.ones(2)])
-    with refused(TypeError, "params[1]", "float32", opt=opt):
-        opt.add_param_group({"params": [np.ones(2, np.float32)]})
+def test_gradient_of_more_bits_than_its_parameter(rule):
+    """float64 for float32 is a mistake more often than a wish: NumPy makes float64 of all it can."""
+    opt = make(rule, [np.ones(2, np.float32)])
+    with refused(TypeError, "the gradient of params[0]", "float64", "native float32, bfloat16 or float16", opt=opt):
+        opt.step([np.ones(2)])
 
 
 # ---- read-only memory

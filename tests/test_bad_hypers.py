@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import pyopt
-from helpers import everything, make, outcome, refused, run, same, some_penalty, unusual, variants
-from pyopt.kernels.penalties import PENALTIES
+from helpers import GRADIENTS, everything, make, outcome, refused, run, same, some_penalty, unusual, variants
 from pyopt.kernels.rules import RULES
 from pyopt.kernels.spec import Hyper
 
@@ -160,13 +159,13 @@ def test_penalty_that_is_none(rule, bad):
 
 
 def test_too_many_penalties(rule):
-    with refused(ValueError, "8", "penalties"):
+    with refused(ValueError, "8 penalties"):
         make(rule, [np.ones(3)], penalty=[pyopt.L1(0.1)] * 12)
 
 
 def test_penalty_written_later(rule, penalty):
     """A new penalty acts from the next step on, whichever way it is written, and leaves again."""
-    kinds = [some_penalty(kind) for kind in PENALTIES.values()]
+    kinds = [some_penalty(kind) for kind in GRADIENTS.values()]
     p, q, g = np.ones(3), np.ones(3), np.ones(3)
     opt, other = make(rule, [p], lr=0.5), make(rule, [q], lr=0.5)
     for written, put in [

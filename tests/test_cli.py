@@ -106,7 +106,7 @@ def test_data_is_split_by_seed():
         (["--lr", "fast"], ["--lr"]),
         (["--lr", "nan"], ["lr=nan", ">= 0"]),
         (["--lr", "-1"], ["lr=-1.0", ">= 0"]),
-        (["--penalty", "l3:1"], ["l3", "elastic_net, l1, l2"]),
+        (["--penalty", "l3:1"], ["l3", "elastic_net, group_lasso"]),
         (["--penalty", "l1"], ["coefficient", "l1:1e-4"]),
         (["--penalty", "l1:x"], ["'x' is not a number"]),
         (["--penalty", "l1:1,2"], ["2 coefficients", "l1"]),

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-import storage
 from helpers import same_bits, wild
-from pyopt.kernels import codecs_cuda, philox
+from pyopt.kernels import codecs, codecs_cuda, philox
 
 EDGES = np.array([0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F7F7FFF,
                   0x7F7F8000, 0x00000001, 0x80000001, 0x007FFFFF, 0x00007FFF, 0x00008000, 0x00018000, 0x3F808000,
-                  0x3F818000, 0x3F807FFF, 0x477FEFFF, 0x477FF000, 0x33000000, 0x33000001, 0x7F800001], np.uint32)  # fmt: skip
+                  0x3F818000, 0x3F807FFF, 0x477FEFFF, 0x477FF000, 0x33000000, 0x33000001, 0x7F800001, 0x38800000,
+                  0x387FFFFF, 0xB87FFFFF, 0x477FE000], np.uint32)  # fmt: skip
 NUMBERS = np.concatenate([EDGES.view(np.float32), wild(3000, np.float32)])
 
 
@@ -24,57 +24,64 @@ def each(function, *columns):
     return np.array([function(*row) for row in zip(*columns, strict=True)])
 
 
-def test_every_bf16_is_widened_and_narrowed_to_itself():
+STORED = ["bfloat16", "float16"]
+FORMS = {
+    "bfloat16": (codecs_cuda.widen_bf16, codecs_cuda.narrow_bf16, codecs_cuda.stochastic_bf16),
+    "float16": (codecs_cuda.widen_f16, codecs_cuda.narrow_f16, codecs_cuda.stochastic_f16),
+}
+
+
+def halves(words, kind):
+    """Return words of 16 bits as numbers of a storage type."""
+    return words.astype(np.uint16).view(kind)
+
+
+@pytest.fixture(params=STORED)
+def kind(request):
+    if request.param == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    return codecs.dtype(request.param)
+
+
+def test_every_number_is_widened_and_narrowed_to_itself(kind):
     every = np.arange(1 << 16, dtype=np.uint32)[::3]
-    wide = each(codecs_cuda.widen_bf16, every)
-    same_bits(wide, storage.widen(every.astype(np.uint16), "bf16"))
-    back = each(codecs_cuda.narrow_bf16, wide)
-    assert np.array_equal(back, np.where(np.isnan(wide), every | 0x40, every))
+    widen, narrow, _ = FORMS[kind.name]
+    wide = each(widen, every)
+    same_bits(wide, codecs.decode(halves(every, kind), np.float32))
+    same_bits(halves(each(narrow, wide), kind), halves(every, kind))
 
 
-def test_bf16_is_the_nearest():
-    got = each(codecs_cuda.narrow_bf16, NUMBERS)
-    assert np.array_equal(got, storage.nearest(NUMBERS, "bf16"))
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    want = NUMBERS.astype(ml_dtypes.bfloat16)
-    finite = ~np.isnan(NUMBERS)
-    assert np.array_equal(got[finite], want.view(np.uint16)[finite])
+def test_the_nearest(kind):
+    same_bits(halves(each(FORMS[kind.name][1], NUMBERS), kind), codecs.encode(NUMBERS, kind))
 
 
-def test_f16():
-    every = np.arange(0, 1 << 16, 5, dtype=np.uint32)
-    same_bits(each(codecs_cuda.widen_f16, every), storage.widen(every.astype(np.uint16).view(np.float16), "f16"))
-    got = each(codecs_cuda.narrow_f16, NUMBERS).astype(np.uint16).view(np.float16)
-    want = storage.nearest(NUMBERS, "f16")
-    assert np.array_equal(np.isnan(got), np.isnan(want))
-    assert np.array_equal(got.view(np.uint16)[~np.isnan(got)], want.view(np.uint16)[~np.isnan(got)])
+def test_float64_is_rounded_once(kind):
+    """Between two neighbours: what float32 would round to the middle first goes to its own side."""
+    _, narrow, stochastic = FORMS[kind.name]
+    middle = np.float64(1 + (2.0**-8 if kind.name == "bfloat16" else 2.0**-11))
+    wide = np.concatenate([wild(2000, np.float64), NUMBERS, middle * (1 + np.array([-1, 0, 1]) * 2.0**-40)])
+    same_bits(halves(each(narrow, each(codecs_cuda.odd, wide)), kind), codecs.encode(wide, kind))
+    random = philox.bits16(7, 0, wide.size)
+    got = each(stochastic, each(codecs_cuda.odd, wide), random)
+    same_bits(halves(got, kind), codecs.stochastic(wide, kind, random))
 
 
 @pytest.mark.parametrize("bits", ["random", 0, 0xFFFF])
-def test_stochastic(bits):
+def test_stochastic(kind, bits):
     random = philox.bits16(7, 0, NUMBERS.size) if bits == "random" else np.full(NUMBERS.size, bits, np.uint32)
-    got = each(codecs_cuda.stochastic_bf16, NUMBERS, random)
-    assert np.array_equal(got, storage.stochastic(NUMBERS, random))
-    wide = storage.widen(got.astype(np.uint16), "bf16")
-    assert np.array_equal(np.isfinite(wide), np.isfinite(NUMBERS))
-    assert np.array_equal(np.isnan(wide), np.isnan(NUMBERS))
-
-
-def test_stochastic_rounding_has_the_right_mean():
-    """A share of the numbers as large as what is cut off goes up."""
-    x = np.full(20_000, np.float32(1) + np.float32(2.0**-9), np.float32)  # a quarter of the way
-    got = storage.widen(each(codecs_cuda.stochastic_bf16, x, philox.bits16(3, 0, x.size)).astype(np.uint16), "bf16")
-    assert set(got.tolist()) == {1.0, 1.0078125}
-    assert abs((got > 1).mean() - 0.25) < 0.02
+    got = halves(each(FORMS[kind.name][2], NUMBERS, random), kind)
+    same_bits(got, codecs.stochastic(NUMBERS, kind, random))
+    assert np.array_equal(np.isfinite(codecs.decode(got, np.float32)), np.isfinite(NUMBERS))
 
 
 def test_a_remainder_keeps_every_bit():
+    kind = np.dtype(np.uint16)
     high, low = each(codecs_cuda.upper, NUMBERS), each(codecs_cuda.lower, NUMBERS)
-    want = storage.split(NUMBERS)
+    want = codecs.split(NUMBERS, kind)
     assert np.array_equal(high, want[0])
     assert np.array_equal(low, want[1])
     same_bits(each(codecs_cuda.joined, high, low), NUMBERS)
-    same_bits(storage.join(*want), NUMBERS)
+    same_bits(codecs.join(*want), NUMBERS)
 
 
 def test_random_bits_are_those_of_philox():

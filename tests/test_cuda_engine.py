@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 
 import pyopt
-import storage
 from device import Emulated, Foreign, device
-from helpers import everything, gradients, run, same, same_bits, some_penalty, tame, variants, wild
-from pyopt._group import Given, Group
-from pyopt.kernels import engine_cuda, philox, step
-from pyopt.kernels.penalties import PENALTIES
+from helpers import GRADIENTS, everything, gradients, run, same, same_bits, some_penalty, tame, variants, wild
+from pyopt import L1, L2, Box, ElasticNet, HuberL1, NonNegative
+from pyopt._group import OPTIONS, Given, Group
+from pyopt.kernels import arrays_cuda, codecs, engine_cuda, step
 from pyopt.kernels.rules import RULES
 
 SIZES = (0, 1, 3, 4, 5, 37, 129)
-STORED = {"f32": np.float32, "bf16": np.uint16, "f16": np.float16}
+NOTHING = [None] * 4  # neither EMA nor shadow, remainder, row_decay
 
 compiled = pytest.mark.compiled
 
@@ -30,7 +29,7 @@ def options_of(rule):
     """Return every stage at once."""
     return {
         **everything(rule),
-        "penalty": [some_penalty(kind, i) for i, kind in enumerate(PENALTIES.values())],
+        "penalty": [some_penalty(kind, i) for i, kind in enumerate(GRADIENTS.values())],
         "clip_value": 0.7, "max_tensor_norm": 2.5, "max_grad_norm": 3.0, "ema_decay": 0.9, "grad_scale": 3.0,
         "zero_grads": True,
     }  # fmt: skip
@@ -70,76 +69,51 @@ def test_a_bad_gradient_makes_the_step_none(rule, dtype, by):
     same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
 
 
-# ---- storage types
+# ---- storage types and proximal forms
 
 
-def case(kinds, rounding="nearest", n=(0, 3, 8, 129, 40), by="emulated", seed=0x9876543210, hypers=None):
-    """Step AdamW over arrays of these types, (p, g, states), on the device and in NumPy; compare all bits."""
-    p_kind, g_kind, s_kind = kinds
-    rule = RULES["adamw"]
-    group = Group(rule, {**rule.Values(**(hypers or {}))._asdict(), "ema_decay": 0.9, "penalty": None})
-    dev = device(by)
-    full = [wild(k, np.float32, k) for k in n]
-    high, low = zip(*map(storage.split, full), strict=True)
-    p = list(map(np.copy, high)) if rounding == "remainder" else [storage.nearest(x, p_kind) for x in full]
-    states = [[storage.nearest(np.abs(tame(k, np.float32, j)), s_kind) for j in (1, 2)] for k in n]
-    ema = [tame(k, np.float32, 3) for k in n]
-    shadow = [np.zeros(k, np.uint16) for k in n]
-
-    def put(a, kind):
-        a = np.ascontiguousarray(a)
-        made = engine_cuda.arrays_cuda.Array(dev, a.shape, (1,), kind)
-        dev.upload(None, made.view.address, a.view(np.uint8))
-        return made
-
-    def get(made, like):
-        return dev.download(made.view.address, made.nbytes).view(like.dtype)
-
-    on_device = [put(x, p_kind) for x in p]
-    low_device = [put(x, "u16") for x in low] if rounding == "remainder" else ()
-    states_device = [
-        [*(put(x, s_kind) for x in own), None, put(e, "f32")] for own, e in zip(states, ema, strict=True)
-    ]  # fmt: skip
-    shadow_device = [put(x, "bf16") for x in shadow]
-    plan = engine_cuda.Plan(dev, "rules.adam", [f"p{i}" for i in range(len(n))], on_device, states_device,
-                            [0] * len(n), [()], [0] * len(n), [0.0] * len(n), rounding=rounding, low=low_device,
-                            shadows=shadow_device, seed=seed)  # fmt: skip
-    for t in (1, 2):
-        grads = [storage.nearest(wild(k, np.float32, 10 * t + i), g_kind) for i, k in enumerate(n)]
-        plan.step([put(g, g_kind) for g in grads], Given([group], 2.0))
-        for i, g in enumerate(grads):
-            now = storage.join(p[i], low[i]) if rounding == "remainder" else storage.widen(p[i], p_kind)
-            wide = [storage.widen(s, s_kind) for s in states[i]]
-            one = step.Plan("rules.adam", ["p"], [now], [[*wide, None, ema[i]]], [0], [()], [t - 1], [0.0])
-            one.step([storage.widen(g, g_kind)], Given([group], 2.0))
-            if rounding == "remainder":
-                p[i][...], low[i][...] = storage.split(now)
-            elif rounding == "stochastic":
-                p[i][...] = storage.stochastic(now, philox.bits16(seed, 0, now.size, t, philox.WEIGHTS, i))
-            else:
-                p[i][...] = storage.nearest(now, p_kind)
-            shadow[i][...] = storage.nearest(now, "bf16")
-            for s, x in zip(states[i], wide, strict=True):
-                s[...] = storage.nearest(x, s_kind)
-        for i in range(len(n)):
-            pairs = [(on_device[i], p[i], p_kind), *((d, s, s_kind) for d, s in zip(states_device[i], states[i], strict=False)),
-                     (states_device[i][3], ema[i], "f32"), (shadow_device[i], shadow[i], "bf16")]  # fmt: skip
-            for what, (made, want, kind) in enumerate(pairs):
-                label = f"{kinds} {rounding} step {t}, tensor {i}, array {what}"
-                same_bits(storage.widen(get(made, want), kind), storage.widen(want, kind), label)
-            if rounding == "remainder":
-                assert np.array_equal(get(low_device[i], low[i]), low[i])
+STORED = [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float16", "float16"), ("float32", "bfloat16"),
+          ("float64", "float16"), ("float64", "float64")]  # fmt: skip
 
 
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic", "remainder"])
-@pytest.mark.parametrize(("g", "states"), [("bf16", "f32"), ("f32", "bf16")])
-def test_bf16_parameters(g, states, rounding, by):
-    case(("bf16", g, states), rounding, by=by)
+@pytest.mark.parametrize("rounding", codecs.ROUNDINGS)
+@pytest.mark.parametrize("stored", STORED, ids="-".join)
+def test_storage(stored, rounding, by):
+    if stored[0] == "float16" and rounding == "remainder":
+        pytest.skip("only bfloat16 has one")
+    own, given = map(codecs.dtype, stored)
+    real = codecs.compute(own)
+    params = [codecs.encode(wild(n, real, n), own) for n in (0, 3, 8, 129, 40)]
+    grads = [[codecs.encode(wild(p.size, real, 10 * t + i), given) for i, p in enumerate(params)] for t in range(2)]
+    options = {"rounding": rounding, "seed": 0x9876543210ABCDEF, "ema_decay": 0.9, "ema_bias_correction": True,
+               "state_dtype": {"exp_avg": "bfloat16", "exp_avg_sq": "float32", "ema": "float16"},
+               "shadow_dtype": "bfloat16", "lr": 0.1, "max_grad_norm": 3.0, "zero_grads": True}  # fmt: skip
+    same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
 
 
-@pytest.mark.parametrize("kinds", [("f16", "f16", "f32"), ("f32", "bf16", "bf16"), ("f32", "f32", "f16")])
-def test_other_types(kinds, by):
-    case(kinds, by=by)
+@pytest.mark.parametrize("metric", [None, "lr"])
+@pytest.mark.parametrize("prox", [L1(0.1), ElasticNet(0.1), HuberL1(0.2), Box(-1.0, 0.5), (L1(0.01), NonNegative()),
+                                  L2(0.3)])  # fmt: skip
+def test_proximal_forms(rule, dtype, by, prox, metric):
+    params = [wild(n, dtype, n) for n in (37, 5)]
+    grads = gradients(params, 2)
+    options = {**everything(rule), "prox": prox, "metric": metric}
+    same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
+
+
+@pytest.mark.parametrize("prox", [pyopt.MCP(0.5), pyopt.SCAD(0.5), pyopt.LogSum(0.5, 1.0)])
+def test_proximal_forms_that_need_one_step(dtype, by, prox):
+    params = [wild(n, dtype, n) for n in (37, 5)]
+    grads = gradients(params, 2)
+    options = {"prox": prox, "metric": "lr", "lr": 0.1}
+    same(run(RULES["adam"], params, grads, by=by, **options), run(RULES["adam"], params, grads, **options))
+
+
+def test_tensors_of_all_types_in_one_optimizer(by):
+    params = [codecs.encode(tame(40, np.float32, i), codecs.dtype(kind)) for i, kind in enumerate(codecs.NAMES)]
+    grads = [[codecs.encode(tame(40, np.float32, 9 + i), p.dtype) for i, p in enumerate(params)] for _ in range(2)]
+    options = {"max_grad_norm": 0.5, "rounding": "stochastic", "seed": 3, "penalty": L1(0.1), "prox": L1(0.01)}
+    same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
 
 
 # ---- alignment
@@ -151,20 +125,23 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, dtype, by):
     n = 61
     dev = device(by)
     rule = RULES["sgd"]
-    group = Group(rule, {**rule.Values(momentum=0.5)._asdict(), "penalty": None})
+    group = Group(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict()})
     size = np.dtype(dtype).itemsize
     kind = {4: "f32", 8: "f64"}[size]
 
     def put(values, ahead):
-        made = engine_cuda.arrays_cuda.Array(dev, (n,), (1,), kind, ahead * size)
+        made = arrays_cuda.Array(dev, (n,), (1,), kind, ahead * size)
         made.set(values)
         return made
 
     p, g, s = (tame(n, dtype, k) for k in range(3))
     arrays = put(p, ahead), put(g, g_ahead), put(s, ahead)
-    plan = engine_cuda.Plan(dev, "rules.sgd", ["p"], [arrays[0]], [[arrays[2], None]], [0], [()], [1], [1.0])
+    plan = engine_cuda.Plan(
+        dev, "rules.sgd", ["p"], [arrays[0]], [[arrays[2], *NOTHING]], [0], [group.stages], [1], [1.0]
+    )
     plan.step([arrays[1]], Given([group], 1.0), max_norm=0.5)
-    step.Plan("rules.sgd", ["p"], [p], [[s, None]], [0], [()], [1], [1.0]).step([g], Given([group], 1.0), max_norm=0.5)
+    want = step.Plan("rules.sgd", ["p"], [p], [[s, *NOTHING]], [0], [group.stages], [1], [1.0])
+    want.step([g], Given([group], 1.0), max_norm=0.5)
     same_bits(arrays[0].get(), p)
     same_bits(arrays[2].get(), s)
 
@@ -185,10 +162,10 @@ def test_a_vector_that_is_not_aligned_is_refused():
 def optimizer(dev, count=2, groups=1, n=20, **hypers):
     """Return a plan of SGD over some parameters, its gradients and its groups."""
     rule = RULES["sgd"]
-    made = [Group(rule, {**rule.Values(**hypers)._asdict(), "penalty": None}) for _ in range(groups)]
+    made = [Group(rule, {**OPTIONS, **rule.Values(**hypers)._asdict()}) for _ in range(groups)]
     arrays = [[Foreign(tame(n, np.float32, 10 * k + i)) for i in range(count)] for k in range(2)]
-    plan = engine_cuda.Plan(dev, "rules.sgd", [f"p{i}" for i in range(count)], arrays[0], [[None, None]] * count,
-                            [i % groups for i in range(count)], [made[0].structure[1]] * groups, [0] * count,
+    plan = engine_cuda.Plan(dev, "rules.sgd", [f"p{i}" for i in range(count)], arrays[0], [[None, *NOTHING]] * count,
+                            [i % groups for i in range(count)], [made[0].stages] * groups, [0] * count,
                             [0.0] * count)  # fmt: skip
     return plan, arrays[1], made
 
@@ -215,7 +192,7 @@ def test_uploads_happen_when_something_changed_and_only_then():
     dev.uploads.clear()
     plan.step(grads, Given(groups, 1.0))
     assert dev.uploads == []
-    values = {**groups[0].h._asdict(), "lr": 0.5, "penalty": None}
+    values = {**OPTIONS, **groups[0].h._asdict(), "lr": 0.5}
     groups[0].refresh(values)
     plan.step(grads, Given(groups, 1.0))
     assert len(dev.uploads) == 2  # the numbers, and the table that says where they are
@@ -232,7 +209,7 @@ def test_no_kernel_is_new_when_a_hyper_parameter_changes():
     plan, grads, groups = optimizer(dev, momentum=0.0)
     plan.step(grads, Given(groups, 1.0))
     before = {kernel for kernel, _ in dev.launches}
-    groups[0].refresh({**groups[0].h._asdict(), "lr": 0.25, "maximize": True, "penalty": None})
+    groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": 0.25, "maximize": True})
     plan.step(grads, Given(groups, 7.0))
     assert {kernel for kernel, _ in dev.launches} == before
 
@@ -246,7 +223,7 @@ def test_refresh_writes_the_learning_rate_for_a_graph_to_replay():
     plan.step(grads, Given(groups, 1.0))
     p, g = plan.params[0].array.copy(), grads[0].array
     for lr in (0.5, 0.125):
-        groups[0].refresh({**groups[0].h._asdict(), "lr": lr, "penalty": None})
+        groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": lr})
         plan.refresh(Given(groups, 1.0))
         for call in held:
             launch(*call)
@@ -269,7 +246,7 @@ def test_a_schedule_is_asked_for_the_steps_that_were_taken():
 def test_groups_have_blocks_of_their_own():
     dev = Emulated()
     plan, grads, groups = optimizer(dev, groups=2)
-    groups[1].refresh({**groups[1].h._asdict(), "lr": 0.0, "penalty": None})
+    groups[1].refresh({**OPTIONS, **groups[1].h._asdict(), "lr": 0.0})
     before = [p.array.copy() for p in plan.params]
     plan.step(grads, Given(groups, 1.0))
     assert not np.array_equal(before[0], plan.params[0].array)
@@ -310,8 +287,8 @@ def test_shared_memory_is_refused():
         plan.step([grads[0], grads[0]], Given(groups, 1.0), zero=True)
     a = tame(20, np.float32)
     with pytest.raises(ValueError, match="share memory"):
-        engine_cuda.Plan(dev, "rules.sgd", ["a", "b"], [Foreign(a), Foreign(a)], [[None, None]] * 2, [0, 0], [()],
-                         [0, 0], [0.0, 0.0])  # fmt: skip
+        engine_cuda.Plan(dev, "rules.sgd", ["a", "b"], [Foreign(a), Foreign(a)], [[None, *NOTHING]] * 2, [0, 0],
+                         [groups[0].stages], [0, 0], [0.0, 0.0])  # fmt: skip
 
 
 def test_the_wrong_number_of_gradients():
@@ -338,3 +315,33 @@ def test_pyopt_does_not_need_it():
     code = "import sys, pyopt; assert not [m for m in sys.modules if 'engine_cuda' in m or m in ('numba', 'cuda')]"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert pyopt
+
+
+# ---- whole rows
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (9, 7), (3, 2, 40), (2, 9001), (2, 40_000)], ids=str)
+@pytest.mark.parametrize("forms", ["slope", "shrink", "both"])
+def test_penalties_by_row(shape, forms, dtype, by):
+    if by == "emulated" and np.prod(shape) > 1000:
+        pytest.skip("slow in plain Python")
+    options = {"lr": 0.1, "weight_decay": 0.1, "ema_decay": 0.9, "max_grad_norm": 1.0, "zero_grads": True,
+               "metric": "lr"}  # fmt: skip
+    if forms != "shrink":
+        options["penalty"] = [L1(0.05), pyopt.GroupLasso(0.03)]
+    if forms != "slope":
+        options["prox"] = (L1(0.01), pyopt.GroupLasso(0.02)) if forms == "both" else pyopt.MaxNorm(0.7)
+    params = [tame(shape, dtype, 1), tame((4, 3), dtype, 2), np.zeros((0, 3), dtype)]
+    grads = [[tame(p.shape, dtype, 10 * t + i) for i, p in enumerate(params)] for t in range(2)]
+    same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
+
+
+@pytest.mark.parametrize("rounding", codecs.ROUNDINGS)
+def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
+    kind = codecs.dtype("bfloat16")
+    params = [codecs.encode(tame((6, 17), np.float32), kind)]
+    grads = [[codecs.encode(tame((6, 17), np.float32, t), kind)] for t in range(2)]
+    options = {"lr": 0.1, "rounding": rounding, "seed": 5, "prox": pyopt.MaxNorm(2.0), "shadow_dtype": "float16",
+               "penalty": pyopt.GroupLasso(0.1), "state_dtype": "bfloat16", "skip_nonfinite": True}  # fmt: skip
+    grads[0][0][3, 3] = np.nan
+    same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))

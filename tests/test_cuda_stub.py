@@ -1,4 +1,4 @@
-"""The way to the driver, with a stand-in for it: launches, uploads, the cache of kernels, and what a step costs the host."""
+"""The way to the driver, with a stand-in for it: launches, uploads, the cache of kernels, the cost for the host."""
 
 import os
 import re
@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 def stub(tmp_path_factory):
     """A folder with the stub as libcuda.so.1."""
     folder = tmp_path_factory.mktemp("stub")
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1", "-x", "c",
-                    HERE / "stub" / "libcuda.inc", "-ldl"], check=True)  # fmt: skip
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1",
+                    "-x", "c", HERE / "stub" / "libcuda.inc", "-ldl"], check=True)  # fmt: skip
     return folder
 
 
@@ -34,7 +34,7 @@ def session(what, stub, cache):
     path = os.pathsep.join([str(HERE), *sys.path])
     environment = {**os.environ, "LD_LIBRARY_PATH": str(stub), "PYOPT_CACHE_DIR": str(cache), "PYTHONPATH": path}
     done = subprocess.run([sys.executable, HERE / "stub" / "session.py", what], env=environment, capture_output=True,
-                          text=True)  # fmt: skip
+                          text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("done")
     return done.stdout
@@ -52,7 +52,6 @@ def test_what_a_step_costs_the_host(stub, cache):
     """The bars are 15 us and 0.05 us; a shared machine is not asked for them."""
     text = session("speed", stub, cache)
     fixed, each = map(float, re.search(r"host: ([\d.]+) us, and ([\d.]+) us", text).groups())
-    print(text)
     assert fixed < 150
     assert each < 0.5
 
@@ -66,7 +65,6 @@ def test_a_warm_start_imports_no_numba(stub, tmp_path):
     warm = session("first", stub, tmp_path)
     assert "numba False" in warm
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
-    print(cold, warm)
 
 
 def test_a_damaged_file_is_compiled_anew(stub, tmp_path):

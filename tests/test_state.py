@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers import (
+    GRADIENTS,
     OPTIMIZERS,
     everything,
     gradients,
@@ -23,7 +24,6 @@ from helpers import (
     wild,
 )
 from pyopt.kernels import isa as instruction_sets
-from pyopt.kernels.penalties import PENALTIES
 
 SIZES = (130, 1, 0, 1024, 7)
 
@@ -39,7 +39,7 @@ def setup(rule, dtype, seed=0, **hypers):
     params[3] = np.asfortranarray(params[3].reshape(32, 32))
     groups = [
         {"params": [("w", params[0]), ("b", params[1])], **(everything(rule) | hypers)},
-        {"params": params[2:], "lr": schedule, "penalty": [some_penalty(kind) for kind in PENALTIES.values()]},
+        {"params": params[2:], "lr": schedule, "penalty": [some_penalty(kind) for kind in GRADIENTS.values()]},
     ]
     return make(rule, groups), params
 

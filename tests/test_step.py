@@ -1,17 +1,23 @@
 """The stages around the rule: their order by hand, and every combination of them against the reference, bit by bit."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import everything, gradients, make, run, same, same_bits, some_penalty, stepping, tame, wild
-from pyopt import L1, L2, ElasticNet
+from helpers import GRADIENTS, everything, gradients, make, run, same, same_bits, some_penalty, stepping, tame, wild
+from pyopt import L1, L2, Box, ElasticNet, GroupLasso, HuberL1, MaxNorm, NonNegative
+from pyopt.kernels import codecs
 from pyopt.kernels import isa as instruction_sets
-from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
 BACKENDS = ["reference", *instruction_sets.available()]
+BFLOAT16 = importlib.util.find_spec("ml_dtypes") is not None
+ROUNDINGS = codecs.ROUNDINGS
+STORED = [("float32", "float32"), ("float64", "float64")] * 2 + [("float64", "float32"), ("float16", "float32")]
+STORED += [("float32", "bfloat16"), ("bfloat16", "bfloat16"), ("bfloat16", "float16")] * BFLOAT16
 SIZES = st.lists(st.sampled_from([0, 1, 5, 15, 127, 128, 129, 500, 1025]), min_size=1, max_size=5)
 
 
@@ -35,18 +41,32 @@ def numbers(hyper):
 def cases(draw):
     """Return a rule and all that a few steps need."""
     rule = RULES[draw(st.sampled_from(sorted(RULES)))]
-    kinds = draw(st.lists(st.sampled_from(sorted(PENALTIES)), max_size=3))
+    kinds = draw(st.lists(st.sampled_from(sorted(GRADIENTS)), max_size=3))
     hypers = {h.name: draw(numbers(h)) for h in rule.all_hypers}
     if rule.check(rule.Values(**hypers)) is not None:
         hypers = everything(rule) | {"lr": hypers["lr"]}
     sizes = draw(SIZES)
+    metric = draw(st.sampled_from([None, "lr"]))
+    prox = draw(st.sampled_from([None, None, L1(0.1), ElasticNet(0.1), HuberL1(0.2), Box(-1.0, 0.5), MaxNorm(2.0),
+                                 (L1(0.01), NonNegative()), GroupLasso(0.01)]))  # fmt: skip
+    if isinstance(prox, GroupLasso) and rule.steps is not None:
+        metric = "lr"
+    if prox is not None and hypers.get("momentum", 0.0) >= 1:
+        hypers["momentum"] = 0.5
+    stored = draw(st.sampled_from(STORED))
     return rule, {
         "sizes": sizes,
-        "dtype": draw(st.sampled_from([np.float32, np.float64])),
+        "stored": stored,
         "present": [[draw(st.integers(0, 3)) > 0 for _ in sizes] for _ in range(3)],
         "options": {
             **hypers,
-            "penalty": [some_penalty(PENALTIES[kind], i) for i, kind in enumerate(kinds)] or None,
+            "penalty": [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)] or None,
+            "prox": prox,
+            "metric": metric,
+            "rounding": draw(st.sampled_from(ROUNDINGS if stored[0] != "float16" else ROUNDINGS[:2])),
+            "seed": draw(st.sampled_from([0, 12345678901234567890])),
+            "state_dtype": draw(st.sampled_from([None, "bfloat16", "float16"])) if BFLOAT16 else None,
+            "shadow_dtype": draw(st.sampled_from([None, "bfloat16", "float16"])) if BFLOAT16 else None,
             "grad_scale": draw(st.sampled_from([1.0, 0.1, 128.0, 3.0])),
             "zero_grads": draw(st.booleans()),
             "max_grad_norm": draw(st.sampled_from([None, None, 0.0, 0.7, 1e9])),
@@ -55,15 +75,18 @@ def cases(draw):
     }
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_any_combination(case):
     rule, draw = case
-    params = [wild(n, draw["dtype"], i) for i, n in enumerate(draw["sizes"])]
+    own, given = map(codecs.dtype, draw["stored"])
+    real = codecs.compute(own)
+    params = [codecs.encode(wild(n, real, i), own) for i, n in enumerate(draw["sizes"])]
     grads = [
-        [g if there else None for g, there in zip(row, mask, strict=True)]
-        for row, mask in zip(gradients(params, 3), draw["present"], strict=True)
-    ]
+        [codecs.encode(wild(p.size, real, 100 + 10 * t + i), given) if there else None
+         for i, (p, there) in enumerate(zip(params, mask, strict=True))]
+        for t, mask in enumerate(draw["present"])
+    ]  # fmt: skip
     want = run(rule, params, grads, **draw["options"])
     for by in instruction_sets.available():
         same(run(rule, params, grads, by=by, **draw["options"]), want, f"{rule.name} on {by}, {draw}")
@@ -74,7 +97,7 @@ def test_all_stages_at_once_with_threads(rule, dtype, isa, zero_grads):
     params = [wild(n, dtype, n) for n in (40_009, 129, 0, 1)]
     options = {
         **everything(rule),
-        "penalty": [some_penalty(kind, i) for i, kind in enumerate(PENALTIES.values())],
+        "penalty": [some_penalty(kind, i) for i, kind in enumerate(GRADIENTS.values())],
         "grad_scale": 3.0,
         "zero_grads": zero_grads,
     }

@@ -10,3 +10,9 @@ cdef void elastic_net_gradient(const real* p, real* g, real l1, real l2, Py_ssiz
     cdef Py_ssize_t i
     for i in range(n):
         g[i] = g[i] + (l1 * sign(p[i]) + l2 * p[i])
+
+
+cdef void elastic_net_prox(real* p, const real* step, real l1, real l2, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = soft(p[i], step[i] * l1) / (<real>1 + step[i] * l2)

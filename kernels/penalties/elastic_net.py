@@ -1,6 +1,7 @@
 """Elastic net: alpha * l1_ratio * sum |p| + alpha * (1 - l1_ratio) / 2 * sum p^2, as in scikit-learn.
 
 Gradient: alpha * l1_ratio * sign(p) + alpha * (1 - l1_ratio) * p.
+Proximal: that of the L1 part, divided by 1 + step * alpha * (1 - l1_ratio).
 Ranges: alpha finite and >= 0; l1_ratio in [0, 1]. ValueError else.
 Source: H. Zou, T. Hastie, "Regularization and variable selection via the elastic net", 2005,
 https://doi.org/10.1111/j.1467-9868.2005.00503.x
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import sign
+from ..numerics import sign, soft
 from ..spec import Penalty
 
 
@@ -39,3 +40,7 @@ class ElasticNet(Penalty):
     @staticmethod
     def gradient(p, g, l1, l2):
         return g + (l1 * sign(p) + l2 * p)
+
+    @staticmethod
+    def proximal(p, step, l1, l2):
+        return soft(p, step * l1) / (1 + step * l2)

@@ -8,3 +8,9 @@ cdef void l1_gradient(const real* p, real* g, real alpha, Py_ssize_t n) noexcept
     cdef Py_ssize_t i
     for i in range(n):
         g[i] = g[i] + alpha * sign(p[i])
+
+
+cdef void l1_prox(real* p, const real* step, real alpha, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = soft(p[i], step[i] * alpha)

@@ -1,7 +1,8 @@
 """L1: alpha * sum |p|, the lasso's penalty.
 
 Gradient: alpha * sign(p), 0 at p = 0. As a gradient it makes weights small, and lets them cycle around 0 with steps of
-lr * alpha; exact zeros need a proximal step.
+lr * alpha; the proximal form makes exact zeros.
+Proximal: p moved towards 0 by step * alpha, at most to 0.
 Ranges: alpha finite and >= 0, ValueError else.
 Source: R. Tibshirani, "Regression shrinkage and selection via the lasso", 1996,
 https://doi.org/10.1111/j.2517-6161.1996.tb02080.x
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..numerics import sign
+from ..numerics import sign, soft
 from ..spec import Penalty
 
 
@@ -38,3 +39,7 @@ class L1(Penalty):
     @staticmethod
     def gradient(p, g, alpha):
         return g + alpha * sign(p)
+
+    @staticmethod
+    def proximal(p, step, alpha):
+        return soft(p, step * alpha)

@@ -1,5 +1,9 @@
-from ..numerics_cuda import sign
+from ..numerics_cuda import sign, soft
 
 
 def l1_gradient(p, g, alpha):
     return g + alpha * sign(p)
+
+
+def l1_prox(p, step, alpha):
+    return soft(p, step * alpha)

@@ -10,3 +10,9 @@ cdef void l2_gradient(const real* p, real* g, real two_alpha, Py_ssize_t n) noex
     cdef Py_ssize_t i
     for i in range(n):
         g[i] = g[i] + two_alpha * p[i]
+
+
+cdef void l2_prox(real* p, const real* step, real two_alpha, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] / (<real>1 + step[i] * two_alpha)

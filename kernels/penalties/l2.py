@@ -1,6 +1,7 @@
 """L2: alpha * sum p^2, the ridge penalty of the textbooks.
 
-Gradient: 2 * alpha * p. torch's weight_decay is the gradient wd * p: ``L2(wd / 2)``.
+Gradient: 2 * alpha * p. Proximal: p / (1 + 2 * step * alpha). torch's weight_decay is the gradient wd * p: ``L2(wd /
+2)``.
 Ranges: alpha finite and >= 0, ValueError else.
 Source: A. Hoerl, R. Kennard, "Ridge regression: biased estimation for nonorthogonal problems", 1970,
 https://doi.org/10.1080/00401706.1970.10488634
@@ -37,3 +38,7 @@ class L2(Penalty):
     @staticmethod
     def gradient(p, g, two_alpha):
         return g + two_alpha * p
+
+    @staticmethod
+    def proximal(p, step, two_alpha):
+        return p / (1 + step * two_alpha)

@@ -33,10 +33,15 @@ def reference(p, g, sum, step_size, eps):
     return p - step_size * (g / (sqrt(s) + eps)), flush(s)
 
 
+def steps(sum, step_size, eps):
+    return step_size / (sqrt(sum) + eps)
+
+
 RULE = Rule(
     name="adagrad",
     reference=reference,
     scalars=scalars,
+    steps=steps,
     states=(State("sum", start="initial_accumulator_value"),),
     hypers=(
         Hyper("lr", 1e-2),

@@ -19,3 +19,11 @@ cdef void adam(real* p, const real* g, real* exp_avg, real* exp_avg_sq, real* ma
             exp_avg[i] = flush(m)
             exp_avg_sq[i] = flush(v)
             max_exp_avg_sq[i] = flush(largest)
+
+
+cdef void adam_steps(real* steps, const real* exp_avg_sq, const real* max_exp_avg_sq, real step_size,
+                     real inv_sqrt_correction2, real eps, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef const real* largest = exp_avg_sq if max_exp_avg_sq is NULL else max_exp_avg_sq
+    for i in range(n):
+        steps[i] = step_size / (sqrt(largest[i]) * inv_sqrt_correction2 + eps)

@@ -47,10 +47,16 @@ def reference(p, g, exp_avg, exp_avg_sq, max_exp_avg_sq, one_minus_beta1, beta2,
     return p, flush(m), flush(v), None if largest is None else flush(largest)
 
 
+def steps(exp_avg_sq, max_exp_avg_sq, step_size, inv_sqrt_correction2, eps):
+    largest = exp_avg_sq if max_exp_avg_sq is None else max_exp_avg_sq
+    return step_size / (sqrt(largest) * inv_sqrt_correction2 + eps)
+
+
 RULE = Rule(
     name="adam",
     reference=reference,
     scalars=scalars,
+    steps=steps,
     states=(State("exp_avg"), State("exp_avg_sq"), State("max_exp_avg_sq", when="amsgrad")),
     hypers=(
         Hyper("lr", 1e-3),

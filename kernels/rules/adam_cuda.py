@@ -10,3 +10,8 @@ def adam(p, g, exp_avg, exp_avg_sq, max_exp_avg_sq, one_minus_beta1, beta2, one_
     largest = maximum(max_exp_avg_sq, v)
     p = p - step_size * (m / (sqrt(largest) * inv_sqrt_correction2 + eps))
     return p, flush(m), flush(v), flush(largest)
+
+
+def adam_steps(exp_avg_sq, max_exp_avg_sq, step_size, inv_sqrt_correction2, eps):
+    largest = exp_avg_sq if max_exp_avg_sq is None else max_exp_avg_sq
+    return step_size / (sqrt(largest) * inv_sqrt_correction2 + eps)

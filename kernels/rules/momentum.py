@@ -24,6 +24,8 @@ recurrent networks", 2013, https://arxiv.org/abs/1212.0901
 [ 0.46 -0.92]
 """
 
+from math import inf
+
 from ..numerics import flush
 from ..spec import Hyper, Rule, State
 
@@ -38,10 +40,15 @@ def reference(p, g, velocity, lr, momentum, nesterov):
     return p - step, flush(v)
 
 
+def step(h):
+    return h.lr / (1.0 - h.momentum) if h.momentum < 1 else inf
+
+
 RULE = Rule(
     name="momentum",
     reference=reference,
     scalars=scalars,
+    step=step,
     states=(State("velocity"),),
     hypers=(Hyper("lr", 1e-3), Hyper("momentum", 0.9), Hyper("weight_decay", 0.0), Hyper("nesterov", False)),
     decay="coupled",

@@ -30,3 +30,14 @@ cdef void rmsprop(real* p, const real* g, real* square_avg, real* grad_avg, real
             square_avg[i] = flush(v)
             grad_avg[i] = flush(m)
             momentum_buffer[i] = flush(b)
+
+
+cdef void rmsprop_steps(real* steps, const real* square_avg, const real* grad_avg, real eps, real step,
+                        Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if grad_avg is NULL:
+        for i in range(n):
+            steps[i] = step / (sqrt(square_avg[i]) + eps)
+    else:
+        for i in range(n):
+            steps[i] = step / (sqrt(square_avg[i] - grad_avg[i] * grad_avg[i]) + eps)

@@ -25,6 +25,8 @@ sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850
 [ 0.8329 -1.8309]
 """
 
+from math import inf
+
 from ..numerics import flush, sqrt
 from ..spec import Hyper, Rule, State
 
@@ -43,10 +45,20 @@ def reference(p, g, square_avg, grad_avg, momentum_buffer, lr, alpha, one_minus_
     return p - lr * b, flush(v), None if m is None else flush(m), flush(b)
 
 
+def step(h):
+    return h.lr / (1.0 - h.momentum) if h.momentum < 1 else inf
+
+
+def steps(square_avg, grad_avg, eps, step):
+    return step / (sqrt(square_avg if grad_avg is None else square_avg - grad_avg * grad_avg) + eps)
+
+
 RULE = Rule(
     name="rmsprop",
     reference=reference,
     scalars=scalars,
+    step=step,
+    steps=steps,
     states=(State("square_avg"), State("grad_avg", when="centered"), State("momentum_buffer", when="momentum")),
     hypers=(
         Hyper("lr", 1e-2),

@@ -14,3 +14,9 @@ def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, lr, alpha, one_minus_al
         return p - lr * direction, flush(v), m, None
     b = momentum * momentum_buffer + direction
     return p - lr * b, flush(v), m, flush(b)
+
+
+def rmsprop_steps(square_avg, grad_avg, eps, step):
+    if grad_avg is None:
+        return step / (sqrt(square_avg) + eps)
+    return step / (sqrt(square_avg - grad_avg * grad_avg) + eps)

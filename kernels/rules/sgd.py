@@ -22,6 +22,8 @@ learning", ICML 2013, https://proceedings.mlr.press/v28/sutskever13.html
 [ 0.46 -0.92]
 """
 
+from math import inf
+
 from ..numerics import flush
 from ..spec import Hyper, Rule, State
 
@@ -49,10 +51,21 @@ def check(h):
     return None
 
 
+def step(h):
+    if h.momentum == 0:
+        return h.lr
+    if h.momentum >= 1:
+        return inf
+    share = (1.0 - h.dampening) / (1.0 - h.momentum)
+    return h.lr * (1.0 + h.momentum * share) if h.nesterov else h.lr * share
+
+
 RULE = Rule(
     name="sgd",
     reference=reference,
     scalars=scalars,
+    step=step,
+    memoryless=lambda h: h.momentum == 0,
     check=check,
     states=(State("momentum_buffer", when="momentum"),),
     hypers=(

@@ -1,4 +1,4 @@
-"""Run with the stub as libcuda.so.1: steps through cuda.core, each launch handed to the kernel's body in plain Python."""
+"""Run with the stub as libcuda.so.1: steps through cuda.core, each launch handed to the body in plain Python."""
 
 import ctypes
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import device
 import pyopt
 from helpers import everything, gradients, run, same, some_penalty, tame
-from pyopt._group import Given, Group
+from pyopt._group import OPTIONS, Given, Group
 from pyopt.kernels import arrays_cuda, device_cuda, engine_cuda
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
@@ -31,7 +31,7 @@ def executed(name, blocks, threads, arguments, stream):
         launches.append((kernel.name.partition("_")[0], blocks))
         with np.errstate(all="ignore"):
             device.runnable(kernel, False)(blocks, *values)
-    except BaseException as error:  # ctypes would swallow it
+    except BaseException as error:  # noqa: BLE001 - ctypes would swallow it
         failures.append(repr(error))
 
 
@@ -50,14 +50,14 @@ def plan_of(count):
     """Return a plan over ``count`` small arrays, its gradients and its group."""
     gpu = device_cuda.find(0)
     rule = RULES["adamw"]
-    group = Group(rule, {**rule.Values()._asdict(), "penalty": None})
+    group = Group(rule, {**OPTIONS, **rule.Values()._asdict()})
     rows = [[arrays_cuda.Array(gpu, (64,), (1,), "f32") for _ in range(count)] for _ in range(4)]
     for row in rows:
         for a in row:
             a.set(0.5)
-    states = [[m, v, None, None] for m, v in zip(*rows[2:], strict=True)]
-    plan = engine_cuda.Plan(gpu, "rules.adam", [f"p{i}" for i in range(count)], rows[0], states, [0] * count, [()],
-                            [0] * count, [0.0] * count)  # fmt: skip
+    states = [[m, v, None, None, None, None, None] for m, v in zip(*rows[2:], strict=True)]
+    plan = engine_cuda.Plan(gpu, "rules.adam", [f"p{i}" for i in range(count)], rows[0], states, [0] * count,
+                            [group.stages], [0] * count, [0.0] * count)  # fmt: skip
     return plan, rows[1], group
 
 
@@ -71,7 +71,7 @@ def uploads():
         plan.step(grads, Given([group], 1.0))
     assert copies.value == first
     for k in range(10):  # more than the ring has slots
-        group.refresh({**group.h._asdict(), "lr": 0.1 * k, "penalty": None})
+        group.refresh({**OPTIONS, **group.h._asdict(), "lr": 0.1 * k})
         plan.step(grads, Given([group], 1.0))
     assert copies.value == first + 20
     ctypes.c_int.in_dll(STUB, "stub_capturing").value = 1

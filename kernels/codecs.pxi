@@ -1,0 +1,159 @@
+# How elements lie in memory, and how they become numbers of the compute type and back; codecs.py says what each does.
+cdef inline float from_bits(uint32_t bits) noexcept nogil:
+    cdef float x
+    memcpy(&x, &bits, 4)
+    return x
+
+
+cdef inline uint32_t to_bits(float x) noexcept nogil:
+    cdef uint32_t bits
+    memcpy(&bits, &x, 4)
+    return bits
+
+
+cdef inline float odd(real x) noexcept nogil:
+    """x as a float: to the nearest if it fits, else to the odd neighbour, so that the next rounding is the only one."""
+    cdef float y = <float>x
+    cdef uint32_t bits
+    if real is double:
+        bits = to_bits(y)
+        bits = bits - 1 if fabs(<double>y) > fabs(x) else bits
+        y = y if <double>y == x else from_bits(bits | 1)
+    return y
+
+
+cdef inline uint32_t narrow_bf16(uint32_t bits) noexcept nogil:
+    cdef uint32_t near = (bits + 0x7fff + (bits >> 16 & 1)) >> 16
+    return bits >> 16 | 0x40 if (bits & 0x7fffffff) > 0x7f800000 else near
+
+
+cdef inline uint32_t narrow_f16(uint32_t bits) noexcept nogil:
+    cdef uint32_t size = bits & 0x7fffffff
+    cdef uint32_t normal = (size - 0x38000000U + 0xfff + (size >> 13 & 1)) >> 13
+    cdef uint32_t small = to_bits(from_bits(size) + from_bits(0x3f000000)) - 0x3f000000     # + 0.5: units of 2^-24
+    cdef uint32_t near = small if size < 0x38800000 else normal
+    near = 0x7c00 if size >= 0x47800000 else near
+    near = 0x7e00 if size > 0x7f800000 else near
+    return near | (bits >> 16 & 0x8000)
+
+
+cdef inline float wide_f16(uint16_t x) noexcept nogil:
+    cdef uint32_t size = x & 0x7fff
+    cdef float small = <float><int32_t>size * from_bits(0x33800000)         # subnormal: units of 2^-24
+    cdef uint32_t bits = to_bits(small) if size < 0x400 else (size << 13) + 0x38000000
+    bits = size << 13 | 0x7f800000 if size >= 0x7c00 else bits
+    return from_bits(bits | <uint32_t>(x & 0x8000) << 16)
+
+
+cdef void decode_f64(real* out, const double* x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <real>x[i] * factor
+
+
+cdef void decode_f32(real* out, const float* x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <real>x[i] * factor
+
+
+cdef void decode_bf16(real* out, const uint16_t* x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <real>from_bits(<uint32_t>x[i] << 16) * factor
+
+
+cdef void decode_f16(real* out, const uint16_t* x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <real>wide_f16(x[i]) * factor
+
+
+cdef void add_f64(real* total, const double* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>x[i]
+
+
+cdef void add_f32(real* total, const float* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>x[i]
+
+
+cdef void add_bf16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>from_bits(<uint32_t>x[i] << 16)
+
+
+cdef void add_f16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] = total[i] + <real>wide_f16(x[i])
+
+
+cdef void encode_f32(const real* x, float* out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <float>x[i]
+
+
+cdef void encode_bf16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <uint16_t>narrow_bf16(to_bits(odd(x[i])))
+
+
+cdef void encode_f16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <uint16_t>narrow_f16(to_bits(odd(x[i])))
+
+
+cdef void stochastic_bf16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t bits, size, rounded
+    for i in range(n):
+        bits = to_bits(odd(x[i]))
+        size = bits & 0x7fffffff
+        rounded = bits + random[i]
+        rounded = bits if size >= 0x7f7f0000 else rounded                   # never from finite to infinite
+        out[i] = <uint16_t>(rounded >> 16 | (0x40 if size > 0x7f800000 else 0))
+
+
+cdef void stochastic_f16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t bits, size, small, rounded, largest
+    cdef int32_t whole
+    cdef float y, rest
+    for i in range(n):
+        bits = to_bits(odd(x[i]))
+        size = bits & 0x7fffffff
+        small = 0 - <uint32_t>(size < 0x38800000)                           # a mask: gcc makes jumps of selects here
+        y = from_bits(size & small) * from_bits(0x4b800000)                 # in units of 2^-24, the subnormal ones
+        whole = <int32_t>y
+        rest = (y - <float>whole) * from_bits(0x47800000)                   # of 65536
+        whole = whole + <int32_t>(rest > <float><int32_t>random[i])
+        rounded = (size - 0x38000000U + (random[i] >> 3)) >> 13
+        rounded = (<uint32_t>whole & small) | (rounded & ~small)
+        # never from finite to infinite; infinity and NaN, too large as well, have ends of their own
+        largest = 0x7bff + <uint32_t>(size >= 0x7f800000) + (<uint32_t>(size > 0x7f800000) << 9)
+        rounded = largest if rounded > 0x7bff else rounded
+        out[i] = <uint16_t>(rounded | (bits >> 16 & 0x8000))
+
+
+cdef void join(float* out, const uint16_t* high, const uint16_t* low, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = from_bits((<uint32_t>high[i] << 16) + <uint32_t><int32_t><int16_t>low[i])
+
+
+cdef void split(const float* x, uint16_t* high, uint16_t* low, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t bits
+    for i in range(n):
+        bits = to_bits(x[i])
+        bits = (bits & 0xffff0000U) | 0x400000 if (bits & 0x7fffffff) > 0x7f800000 else bits
+        high[i] = <uint16_t>((bits + 0x8000) >> 16)
+        low[i] = <uint16_t>bits

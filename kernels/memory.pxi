@@ -1,0 +1,204 @@
+# The memory of all tensors of an optimizer: what lies where, and whether it is still so.
+cdef struct Interval:
+    uintptr_t low, high
+    Py_ssize_t tensor
+    int array                       # place in Tensor.data
+
+
+cdef int compare(const void* a, const void* b) noexcept nogil:
+    cdef uintptr_t x = (<const Interval*>a).low, y = (<const Interval*>b).low
+    return (x > y) - (x < y)
+
+
+cdef class Memory:
+    """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
+    cdef Tensor* tensors
+    cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
+    cdef Interval* given            # room for the gradients
+    cdef Py_ssize_t count, nowned, nleaves, total, bytes
+    cdef int narrays                # p, g and the states of the rule
+    cdef bint coded, sparse         # some tensor is, or has rows that may lag
+    cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
+    cdef tuple names, params, states
+    cdef dict roles                 # the names of places
+
+    def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
+        cdef Py_ssize_t i
+        cdef tuple own = table[rule][2]
+        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
+        self.narrays = len(own)
+        if self.narrays > EMA:
+            raise ValueError(f"{rule} has {self.narrays - 2} states: at most {EMA - 2} are possible")
+        self.roles = {**dict(enumerate(own)), EMA: "ema", SHADOW: "shadow", REST: "remainder"}
+        check_parameters(self.names, self.params)
+        self.count = len(self.params)
+        self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
+        if self.tensors is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            self.tensors[i].index = i
+            self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
+            self.lay(&self.tensors[i], self.params[i], self.states[i])
+        self.own()
+
+    def __dealloc__(self):
+        free(self.tensors)
+        free(self.owned)
+        free(self.given)
+
+    cdef lay(self, Tensor* t, cnp.ndarray p, tuple states):
+        """Write down where a parameter and its states are."""
+        cdef int j
+        cdef list places = [*range(FIRST_STATE, self.narrays), EMA, SHADOW, REST]
+        cdef Py_ssize_t last = len(states) - 1  # negative indices are off here
+        t.p, t.descr, t.n = <void*>p, <void*>cnp.PyArray_DESCR(p), cnp.PyArray_SIZE(p)
+        t.kind[P] = stored(p)
+        t.f64 = t.kind[P] == F64
+        t.rows = cnp.PyArray_DIM(p, 0) if cnp.PyArray_NDIM(p) else 1
+        if last != len(places):
+            raise ValueError(f"{last} states for {self.names[t.index]}: {[self.roles[j] for j in places]}")
+        self.place(t, P, p)
+        t.kind[G], t.size[G] = t.kind[P], t.size[P]
+        for j, state in zip(places, states):
+            if state is not None:
+                self.state(t, j, state)
+        if states[last] is not None:
+            checks.row_decay(states[last], t.rows, f"row_decay of {self.names[t.index]}")
+            self.sparse = True
+            t.decayed = <double*>cnp.PyArray_DATA(states[last])
+        self.total += t.n
+        t.leaf = self.nleaves
+        self.nleaves += (t.n + LEAF - 1) // LEAF
+        self.bytes += t.n * t.size[G]
+        self.coded |= t.coded
+
+    cdef state(self, Tensor* t, int j, a):
+        """Write down a state. It is not checked again: nobody resizes an array that pyopt made."""
+        cdef int kind = stored(a) if isinstance(a, cnp.ndarray) else -1
+        cdef bint fits = kind == RAW and t.kind[P] == BF16 if j == REST else F64 <= kind <= F16 and kind >= native(t)
+        if not fits or not alike(a, <cnp.ndarray>t.p) or not a.flags.writeable:
+            checks.reject(a, <object>t.p, f"{self.roles[j]} of {self.names[t.index]}", self.allowed(t, j), True)
+        t.kind[j] = kind
+        self.place(t, j, a)
+
+    cdef tuple allowed(self, const Tensor* t, int j):
+        """Return the names of the types that an array may be stored in: none that its numbers lose bits by."""
+        return ("uint16",) if j == REST else checks.STORED[native(t):]
+
+    cdef place(self, Tensor* t, int j, cnp.ndarray a):
+        t.data[j], t.size[j] = <char*>cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a)
+        self.bytes += t.n * t.size[j]
+        t.coded |= t.kind[j] != native(t) and j != SHADOW
+
+    cdef own(self):
+        """Sort the memory of parameters and states, and refuse overlaps."""
+        cdef Py_ssize_t i, n = 0
+        cdef int j
+        self.owned = <Interval*>calloc(self.count * MAX_ARRAYS + 1, sizeof(Interval))
+        self.given = <Interval*>calloc(self.count + 1, sizeof(Interval))
+        if self.owned is NULL or self.given is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            for j in range(MAX_ARRAYS):
+                if j != G and self.tensors[i].data[j] is not NULL and self.tensors[i].n > 0:
+                    self.owned[n] = self.interval(i, j)
+                    n += 1
+        self.nowned = n
+        self.sort(self.owned, n)
+
+    cdef Interval interval(self, Py_ssize_t i, int j) noexcept:
+        cdef uintptr_t low = <uintptr_t>self.tensors[i].data[j]
+        return Interval(low, low + self.tensors[i].n * self.tensors[i].size[j], i, j)
+
+    cdef sort(self, Interval* list, Py_ssize_t n):
+        cdef Py_ssize_t i
+        qsort(list, n, sizeof(Interval), compare)
+        for i in range(1, n):
+            if list[i - 1].high > list[i].low:
+                self.clash(list[i - 1], list[i])
+
+    cdef apart(self, bint zero):
+        """Refuse a gradient that shares memory with what the step writes."""
+        cdef Py_ssize_t i, low, high, middle, n = 0
+        cdef Interval x
+        for i in range(self.count):
+            if self.tensors[i].data[G] is NULL or self.tensors[i].n == 0:
+                continue
+            x = self.interval(i, G)
+            low, high = 0, self.nowned          # the last owned interval that begins before x ends
+            while low < high:
+                middle = (low + high) // 2
+                if self.owned[middle].low < x.high:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low > 0 and self.owned[low - 1].high > x.low:
+                self.clash(self.owned[low - 1], x)
+            self.given[n] = x
+            n += 1
+        if zero:
+            self.sort(self.given, n)
+
+    cdef apart_from(self, cnp.ndarray a, Py_ssize_t i):
+        """Refuse an array that shares memory with what a step writes."""
+        cdef uintptr_t low = <uintptr_t>cnp.PyArray_DATA(a)
+        cdef Interval x = Interval(low, low + cnp.PyArray_NBYTES(a), i, G)
+        cdef Py_ssize_t k
+        for k in range(self.nowned):
+            if self.owned[k].low < x.high and x.low < self.owned[k].high:
+                self.clash(self.owned[k], x)
+
+    cdef clash(self, Interval a, Interval b):
+        raise ValueError(f"{self.label(a)} and {self.label(b)} share memory: "
+                         "an update in place needs arrays of their own")
+
+    cdef label(self, Interval x):
+        if x.array == P:
+            return self.names[x.tensor]
+        return f"the {'gradient' if x.array == G else self.roles[x.array]} of {self.names[x.tensor]}"
+
+    cdef check(self, tuple grads, bint zero):
+        """Check every array; on return data[G] of each tensor points to its gradient. Nothing else has changed."""
+        cdef Py_ssize_t i
+        cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
+        cdef int kind
+        cdef bint moved = not self.separate
+        cdef Tensor* t
+        cdef char* data
+        cdef PyObject* g                        # borrowed: a reference more on each array would write to its memory
+        self.separate = False                   # until all is found well
+        if len(grads) != self.count:
+            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+        for i in range(self.count):
+            t = &self.tensors[i]
+            if i + 8 < self.count:              # objects lie anywhere, and a large step pushes them out of the caches
+                prefetch(self.tensors[i + 8].p, 0, 80)
+                prefetch(PyTuple_GET_ITEM(<PyObject*>grads, i + 8), 0, 80)
+            self.same(t)
+            data = NULL
+            g = PyTuple_GET_ITEM(<PyObject*>grads, i)
+            if g is not <PyObject*>None:
+                if not PyArray_CheckExact(g):
+                    if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
+                        checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G))
+                kind = stored(<cnp.ndarray>g)
+                if (kind < native(t) or kind > F16 or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
+                        or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
+                    checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G), zero)
+                data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
+                moved |= kind != t.kind[G]
+                t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
+            moved |= data != t.data[G]
+            t.data[G] = data
+        if moved or zero and not self.zeroed:
+            self.apart(zero)
+        self.separate, self.zeroed = True, zero
+
+    cdef inline same(self, const Tensor* t):
+        """Raise where a parameter is no longer what it was when the plan was made."""
+        cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
+        cdef cnp.ndarray p = <cnp.ndarray>t.p
+        if (<char*>cnp.PyArray_DATA(p) != t.data[P] or size_of(p) != t.n
+                or <void*>cnp.PyArray_DESCR(p) != t.descr and stored(p) != t.kind[P]
+                or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
+            checks.changed(p, self.names[t.index])

@@ -1,0 +1,6 @@
+from ..numerics_cuda import one, sqrt
+
+
+def max_norm_shrink(squares, size, step, radius):
+    norm = sqrt(squares)
+    return radius / norm if norm > radius else one(norm)

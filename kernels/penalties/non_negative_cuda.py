@@ -1,0 +1,5 @@
+from ..numerics_cuda import zero
+
+
+def non_negative_prox(p, step):
+    return zero(p) if p <= 0 else p

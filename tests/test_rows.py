@@ -1,0 +1,255 @@
+"""step_rows: the rows that are touched, against dense steps, the reference and torch's SparseAdam."""
+
+import numpy as np
+import pytest
+
+import pyopt
+from helpers import everything, make, outcome, refused, same, same_bits, stepping, tame
+from pyopt.kernels import codecs
+from pyopt.kernels.rules import RULES
+
+ROWS, WIDTH = 400, 37
+DECOUPLED = [rule for rule in RULES.values() if rule.decay == "decoupled"]
+
+
+def batches(count, dtype=np.float64, k=150, seed=0, width=WIDTH):
+    """Return indices, some of them twice, and a gradient for each."""
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(0, ROWS, k), rng.normal(size=(k, width)).astype(dtype)) for _ in range(count)]
+
+
+def dense(indices, values):
+    full = np.zeros((ROWS, values.shape[1]), values.dtype)
+    np.add.at(full, indices, values)
+    return full
+
+
+def options(rule):
+    """Return unusual hyper-parameters that step_rows takes."""
+    given = everything(rule)
+    return given if rule.decay == "decoupled" else given | {"weight_decay": 0.0}
+
+
+# ---- against dense steps
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("schedule", [0.1, lambda t: 0.1 / (1 + t)], ids=["constant", "schedule"])
+def test_sgd_is_dense_descent(isa, weight_decay, schedule):
+    p, q = tame((ROWS, WIDTH), np.float64), tame((ROWS, WIDTH), np.float64)
+    with stepping(isa, 2):
+        rows = pyopt.SGD([p], lr=schedule, weight_decay=weight_decay)
+        whole = pyopt.SGD([q], lr=schedule, weight_decay=weight_decay)
+        for indices, values in batches(9):
+            rows.step_rows(indices, values)
+            whole.step([dense(indices, values)])
+            np.testing.assert_allclose(p[indices], q[indices], rtol=1e-12)
+        rows.catch_up_rows()
+    np.testing.assert_allclose(p, q, rtol=1e-12)
+    assert rows.state[0]["step"] == 9
+
+
+def test_adagrad_is_dense_adagrad(isa):
+    p, q = tame((ROWS, WIDTH), np.float64), tame((ROWS, WIDTH), np.float64)
+    with stepping(isa, 2):
+        rows, whole = pyopt.Adagrad([p], lr=0.1, lr_decay=0.1), pyopt.Adagrad([q], lr=0.1, lr_decay=0.1)
+        for indices, values in batches(5):
+            rows.step_rows(indices, values)
+            whole.step([dense(indices, values)])
+    np.testing.assert_allclose(p, q, rtol=1e-13)
+    np.testing.assert_allclose(rows.state[0]["sum"], whole.state[0]["sum"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("rule", DECOUPLED, ids=lambda rule: rule.name)
+def test_decoupled_decay_is_caught_up(rule, isa):
+    """Rows that are never touched end up decayed as by dense steps without a gradient."""
+    p, q = tame((ROWS, WIDTH), np.float64), tame((ROWS, WIDTH), np.float64)
+    with stepping(isa):
+        rows = make(rule, [p], lr=0.1, weight_decay=0.2)
+        for indices, values in batches(6):
+            rows.step_rows(indices % (ROWS // 2), values)
+        np.testing.assert_array_equal(p[ROWS // 2 :], q[ROWS // 2 :])
+        rows.step([np.zeros_like(p)])  # catches up first
+    np.testing.assert_allclose(p[ROWS // 2 :], q[ROWS // 2 :] * 0.98**7, rtol=1e-12)
+
+
+def test_a_decay_to_nothing_is_caught_up_at_once(isa):
+    p = tame((ROWS, WIDTH), np.float64)
+    with stepping(isa):
+        opt = pyopt.SGD([p], lr=1.0, weight_decay=1.0)
+        opt.step_rows([3], np.ones((1, WIDTH)))
+    np.testing.assert_allclose(p[3], -1, rtol=1e-15)
+    assert not np.delete(p, 3, axis=0).any()
+
+
+def test_sparse_adam_of_torch(isa):
+    torch = pytest.importorskip("torch")
+    p = tame((ROWS, WIDTH), np.float64)
+    weight = torch.tensor(p.copy(), requires_grad=True)
+    theirs = torch.optim.SparseAdam([weight], lr=0.1, betas=(0.8, 0.9), eps=1e-13)
+    with stepping(isa):
+        opt = pyopt.Adam([p], lr=0.1, betas=(0.8, 0.9), eps=1e-13)
+        for indices, values in batches(5):
+            weight.grad = torch.sparse_coo_tensor(torch.tensor(indices)[None], torch.tensor(values), p.shape)
+            theirs.step()
+            opt.step_rows(indices, values)
+    np.testing.assert_allclose(p, weight.detach().numpy(), rtol=1e-7)  # but for eps, which torch adds elsewhere
+    untouched = np.setdiff1d(np.arange(ROWS), np.concatenate([indices for indices, _ in batches(5)]))
+    assert untouched.size
+    np.testing.assert_array_equal(p[untouched], tame((ROWS, WIDTH), np.float64)[untouched])
+
+
+# ---- bits
+
+
+@pytest.mark.parametrize(
+    ("storage", "rounding"),
+    [("float32", "nearest"), ("float64", "nearest"), *[("bfloat16", rounding) for rounding in codecs.ROUNDINGS]],
+)
+def test_bits_are_those_of_the_reference(rule, isa, storage, rounding):
+    if storage == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    kind = codecs.dtype(storage)
+    more = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": 20.0,
+            "penalty": pyopt.L1(0.01), "prox": pyopt.MaxNorm(4.0)}  # fmt: skip
+    if storage == "bfloat16":
+        more |= {"state_dtype": "bfloat16", "shadow_dtype": "float16"}
+
+    def steps(by, threads):
+        p, q = (codecs.encode(tame((ROWS, WIDTH), np.float32, i), kind) for i in range(2))
+        with stepping(by, threads):
+            opt = make(rule, [q, p], **options(rule) | more)
+            for t, (indices, values) in enumerate(batches(4, np.float32, 1500)):
+                opt.step_rows(indices[: 10 ** (t + 1)], codecs.encode(values, kind)[: 10 ** (t + 1)], 1, grad_scale=3.0)
+            opt.step([codecs.encode(tame((ROWS, WIDTH), np.float32, i + 5), kind) for i in range(2)])
+        return outcome(opt) | {"norm": np.array(opt.grad_norm)}
+
+    want = steps("reference", 1)
+    for threads in (1, 2):
+        same(steps(isa, threads), want, f"{threads} threads")
+
+
+def test_many_rows_are_sorted(isa):
+    """More rows than 11 bits count, so that the sort takes two turns; sums in the order of the list."""
+    rng = np.random.default_rng(0)
+    indices = rng.integers(0, 5000, 6000)
+    values = (rng.normal(size=(6000, 3)) * 10.0 ** rng.integers(-6, 6, (6000, 1))).astype(np.float32)
+    runs = []
+    for by in ("reference", isa):
+        p = tame((5000, 3), np.float32)
+        with stepping(by, 2):
+            pyopt.SGD([p], lr=0.5).step_rows(indices, values)
+        runs.append(p)
+    same_bits(*runs)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 0), (3, 2, 700), (4, 9001)])
+def test_rows_of_any_shape(rule, dtype, isa, shape):
+    runs = []
+    for by in ("reference", isa):
+        p = tame(shape, dtype)
+        with stepping(by, 2):
+            opt = make(rule, [p], **options(rule))
+            opt.step_rows([2, 0, 2], tame((3, *shape[1:]), dtype, 1))
+        runs.append(outcome(opt))
+    same(*runs)
+
+
+def test_nothing_touched_is_a_step_too(isa):
+    p = tame((5, 3), np.float64)
+    with stepping(isa):
+        opt = pyopt.Adagrad([p], max_grad_norm=1.0)
+        opt.step_rows([], np.empty((0, 3)))
+    assert (opt.state[0]["step"], opt.grad_norm) == (1, 0.0)
+    same_bits(p, tame((5, 3), np.float64))
+
+
+def test_skips_what_is_not_finite(isa):
+    p = tame((5, 3), np.float64)
+    values = np.ones((2, 3))
+    values[1, 2] = np.inf
+    with stepping(isa):
+        opt = pyopt.SGD([p], weight_decay=0.1, skip_nonfinite=True)
+        opt.step_rows([1, 2], values)
+        assert opt.skipped
+        assert opt.state[0]["step"] == 0
+        same_bits(p, tame((5, 3), np.float64))
+        scaler = pyopt.DynamicLossScale(8.0)
+        opt.step_rows([1, 2], values, grad_scale=scaler)
+        scaler.update()
+        assert scaler.scale == 4.0
+        values[1, 2] = 1e200  # its square overflows
+        opt.step_rows([1, 2], values)
+        assert not opt.skipped
+
+
+def test_a_snapshot_keeps_what_lags(isa):
+    runs = []
+    with stepping(isa):
+        for again in (False, True):
+            p = tame((ROWS, WIDTH), np.float64)
+            opt = pyopt.AdamW([p], lr=0.1, weight_decay=0.1)
+            for t, (indices, values) in enumerate(batches(4)):
+                opt.step_rows(indices, values)
+                if again and t == 1:
+                    saved, opt = opt.state_dict(), pyopt.AdamW([p])
+                    assert saved["state"][0]["row_decay"].shape == (ROWS + 1,)
+                    opt.load_state_dict(saved)
+            opt.catch_up_rows()
+            runs.append(outcome(opt))
+    same(*runs)
+
+
+# ---- what is refused
+
+
+def test_which_parameter():
+    params = [("a", np.ones((2, 3))), ("b", np.ones((4, 3)))]
+    opt = pyopt.SGD(params, lr=1.0)
+    opt.step_rows([3], np.ones((1, 3)), "b")
+    opt.step_rows([3], np.ones((1, 3)), 1)
+    assert (params[1][1][3] == -1).all()
+    for wrong in (None, "c", 2, -1, True, 1.0):
+        with refused(ValueError, f"param={wrong!r}", "[0, 2)", "'b'", opt=opt):
+            opt.step_rows([0], np.ones((1, 3)), wrong)
+
+
+@pytest.mark.parametrize(
+    ("indices", "values", "error", "words"),
+    [
+        ([5], np.ones((1, 3)), ValueError, ["5", "[0, 5)", "params[0]"]),
+        ([-1], np.ones((1, 3)), ValueError, ["-1", "[0, 5)"]),
+        ([1.0], np.ones((1, 3)), TypeError, ["int64"]),
+        ([[1]], np.ones((1, 3)), TypeError, ["vector"]),
+        ("ab", np.ones((1, 3)), TypeError, ["int64"]),
+        ([1, 2], np.ones((1, 3)), ValueError, ["(1, 3)", "(2, 3)"]),
+        ([1], np.ones((1, 4)), ValueError, ["(1, 4)", "(1, 3)"]),
+        ([1], np.ones((1, 3), np.int64), TypeError, ["values", "int64"]),
+        ([1], [[1.0, 1.0, 1.0]], TypeError, ["values", "list"]),
+        ([1, 2], np.ones((2, 6))[:, ::2], ValueError, ["values", "strides"]),
+    ],
+)
+def test_wrong_rows(indices, values, error, words):
+    p = np.ones((5, 3))
+    opt = pyopt.AdamW([p])
+    with refused(error, *words, opt=opt, arrays=[p]):
+        opt.step_rows(indices, values)
+
+
+def test_coupled_decay_would_move_every_row(rule):
+    p = np.ones((5, 3))
+    if rule.decay == "coupled":
+        opt = make(rule, [p], weight_decay=0.1, **({"momentum": 0.5} if rule.name == "sgd" else {}))
+        with refused(ValueError, "weight_decay=0.1", rule.name, "pyopt.L2", opt=opt, arrays=[p]):
+            opt.step_rows([1], np.ones((1, 3)))
+
+
+def test_memory_of_its_own():
+    p = np.ones((5, 3))
+    opt = pyopt.SGD([p])
+    with refused(ValueError, "share memory", opt=opt, arrays=[p]):
+        opt.step_rows([1, 2], p[2:4])
+    with refused(ValueError, "ascontiguousarray"):
+        pyopt.SGD([np.ones((5, 3), order="F")]).step_rows([1], np.ones((1, 3)))
+    with refused(ValueError, "single number"):
+        pyopt.SGD([np.ones(())]).step_rows([0], np.ones(1))
