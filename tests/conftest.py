@@ -48,6 +48,13 @@ def isa(request):
         yield request.param
 
 
+@pytest.fixture(
+    params=["plain", pytest.param("compiled", marks=pytest.mark.compiled), pytest.param("gpu", marks=pytest.mark.gpu)]
+)
+def by(request):
+    return {"plain": "emulated"}.get(request.param, request.param)
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_before():
     """Return to the number of threads at import, whatever the test asked for."""

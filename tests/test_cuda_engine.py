@@ -8,21 +8,29 @@ import pytest
 
 import pyopt
 from device import Emulated, Foreign, device
-from helpers import GRADIENTS, everything, gradients, run, same, same_bits, some_penalty, tame, variants, wild
-from pyopt import L1, L2, Box, ElasticNet, HuberL1, NonNegative
+from helpers import (
+    GRADIENTS,
+    everything,
+    gradients,
+    run,
+    same,
+    same_bits,
+    some_penalty,
+    tame,
+    variants,
+    wild,
+)  # fmt: skip
+from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, NonNegative
 from pyopt._group import OPTIONS, Given, Group
 from pyopt.kernels import arrays_cuda, codecs, engine_cuda, step
+from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
 SIZES = (0, 1, 3, 4, 5, 37, 129)
+SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
 NOTHING = [None] * 4  # neither EMA nor shadow, remainder, row_decay
 
 compiled = pytest.mark.compiled
-
-
-@pytest.fixture(params=["plain", pytest.param("compiled", marks=compiled), pytest.param("gpu", marks=pytest.mark.gpu)])
-def by(request):
-    return {"plain": "emulated"}.get(request.param, request.param)
 
 
 def options_of(rule):
@@ -91,22 +99,35 @@ def test_storage(stored, rounding, by):
     same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
 
 
-@pytest.mark.parametrize("metric", [None, "lr"])
-@pytest.mark.parametrize("prox", [L1(0.1), ElasticNet(0.1), HuberL1(0.2), Box(-1.0, 0.5), (L1(0.01), NonNegative()),
-                                  L2(0.3)])  # fmt: skip
-def test_proximal_forms(rule, dtype, by, prox, metric):
-    params = [wild(n, dtype, n) for n in (37, 5)]
-    grads = gradients(params, 2)
-    options = {**everything(rule), "prox": prox, "metric": metric}
-    same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
+PROXES = {
+    "l1": L1(0.1),
+    "l2": L2(0.3),
+    "elastic_net": ElasticNet(0.1),
+    "huber_l1": HuberL1(0.2),
+    "box": Box(-1.0, 0.5),
+    "non_negative": (L1(0.01), NonNegative()),
+    "mcp": MCP(0.5),
+    "scad": SCAD(0.5),
+    "log_sum": LogSum(0.5, 1.0),
+}
 
 
-@pytest.mark.parametrize("prox", [pyopt.MCP(0.5), pyopt.SCAD(0.5), pyopt.LogSum(0.5, 1.0)])
-def test_proximal_forms_that_need_one_step(dtype, by, prox):
+@pytest.mark.parametrize("stem", PROXES)
+def test_proximal_forms(stem, dtype, by):
+    assert set(PROXES) == {stem for stem, kind in PENALTIES.items() if not kind.by_row}
     params = [wild(n, dtype, n) for n in (37, 5)]
     grads = gradients(params, 2)
-    options = {"prox": prox, "metric": "lr", "lr": 0.1}
-    same(run(RULES["adam"], params, grads, by=by, **options), run(RULES["adam"], params, grads, **options))
+    options = {"prox": PROXES[stem], "metric": "lr", "lr": 0.1, "weight_decay": 0.1, "maximize": True}
+    same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
+
+
+def test_proximal_forms_take_the_step_of_the_rule(rule, by):
+    """That of each element, where the rule has one."""
+    params = [wild(n, np.float32, n) for n in (37, 5)]
+    grads = gradients(params, 2)
+    for hypers in variants(rule) if by == "emulated" else [everything(rule)]:
+        options = {**hypers, "prox": (L1(0.1), NonNegative())}
+        same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options), f"{hypers}")
 
 
 def test_tensors_of_all_types_in_one_optimizer(by):
@@ -315,33 +336,3 @@ def test_pyopt_does_not_need_it():
     code = "import sys, pyopt; assert not [m for m in sys.modules if 'engine_cuda' in m or m in ('numba', 'cuda')]"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert pyopt
-
-
-# ---- whole rows
-
-
-@pytest.mark.parametrize("shape", [(), (5,), (9, 7), (3, 2, 40), (2, 9001), (2, 40_000)], ids=str)
-@pytest.mark.parametrize("forms", ["slope", "shrink", "both"])
-def test_penalties_by_row(shape, forms, dtype, by):
-    if by == "emulated" and np.prod(shape) > 1000:
-        pytest.skip("slow in plain Python")
-    options = {"lr": 0.1, "weight_decay": 0.1, "ema_decay": 0.9, "max_grad_norm": 1.0, "zero_grads": True,
-               "metric": "lr"}  # fmt: skip
-    if forms != "shrink":
-        options["penalty"] = [L1(0.05), pyopt.GroupLasso(0.03)]
-    if forms != "slope":
-        options["prox"] = (L1(0.01), pyopt.GroupLasso(0.02)) if forms == "both" else pyopt.MaxNorm(0.7)
-    params = [tame(shape, dtype, 1), tame((4, 3), dtype, 2), np.zeros((0, 3), dtype)]
-    grads = [[tame(p.shape, dtype, 10 * t + i) for i, p in enumerate(params)] for t in range(2)]
-    same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
-
-
-@pytest.mark.parametrize("rounding", codecs.ROUNDINGS)
-def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
-    kind = codecs.dtype("bfloat16")
-    params = [codecs.encode(tame((6, 17), np.float32), kind)]
-    grads = [[codecs.encode(tame((6, 17), np.float32, t), kind)] for t in range(2)]
-    options = {"lr": 0.1, "rounding": rounding, "seed": 5, "prox": pyopt.MaxNorm(2.0), "shadow_dtype": "float16",
-               "penalty": pyopt.GroupLasso(0.1), "state_dtype": "bfloat16", "skip_nonfinite": True}  # fmt: skip
-    grads[0][0][3, 3] = np.nan
-    same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))

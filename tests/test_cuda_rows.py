@@ -1,0 +1,140 @@
+"""Rows on the GPU, emulated here: penalties by row, and steps of some rows, against the reference, bit by bit."""
+
+import numpy as np
+import pytest
+
+import pyopt
+from device import Emulated, Foreign
+from helpers import everything, make, outcome, run, same, stepping, tame
+from pyopt import L1
+from pyopt._group import OPTIONS, Given, Group
+from pyopt.kernels import arrays_cuda, codecs, engine_cuda
+from pyopt.kernels.rules import RULES
+
+SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
+
+
+# ---- whole rows
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (9, 7), (3, 2, 40), (2, 9001), (2, 40_000)], ids=str)
+@pytest.mark.parametrize("forms", ["slope", "shrink", "both"])
+def test_penalties_by_row(shape, forms, dtype, by):
+    if by == "emulated" and np.prod(shape) > 1000:
+        pytest.skip("slow in plain Python")
+    options = {"lr": 0.1, "weight_decay": 0.1, "ema_decay": 0.9, "max_grad_norm": 1.0, "zero_grads": True,
+               "metric": "lr"}  # fmt: skip
+    if by == "compiled" and forms != "both":
+        pytest.skip("both has either")
+    if forms != "shrink":
+        options["penalty"] = [L1(0.05), pyopt.GroupLasso(0.03)]
+    if forms != "slope":
+        options["prox"] = (L1(0.01), pyopt.GroupLasso(0.02)) if forms == "both" else pyopt.MaxNorm(0.7)
+    params = [tame(shape, dtype, 1), tame((4, 3), dtype, 2), np.zeros((0, 3), dtype)]
+    grads = [[tame(p.shape, dtype, 10 * t + i) for i, p in enumerate(params)] for t in range(2)]
+    same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
+
+
+@pytest.mark.parametrize("rounding", codecs.ROUNDINGS)
+def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
+    kind = codecs.dtype("bfloat16")
+    params = [codecs.encode(tame((6, 17), np.float32), kind)]
+    grads = [[codecs.encode(tame((6, 17), np.float32, t), kind)] for t in range(2)]
+    options = {"lr": 0.1, "rounding": rounding, "seed": 5, "prox": pyopt.MaxNorm(2.0), "shadow_dtype": "float16",
+               "penalty": pyopt.GroupLasso(0.1), "state_dtype": "bfloat16", "skip_nonfinite": True}  # fmt: skip
+    grads[0][0][3, 3] = np.nan
+    same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
+
+
+# ---- some rows
+
+
+def stepped_rows(by, rule, shape, count, kind, **options):
+    """Return what some steps of rows leave, and a step of all after them."""
+    rng = np.random.default_rng(0)
+    p, q = (codecs.encode(tame(shape, np.float32, i), kind) for i in range(2))
+    with stepping(by):
+        opt = make(rule, [q, p], **options)
+        for t in range(3):
+            indices = rng.integers(0, shape[0], count)
+            values = codecs.encode(tame((count, *shape[1:]), np.float32, 7 + t), kind)
+            opt.step_rows(indices, values, 1, grad_scale=3.0)
+        opt.step([codecs.encode(tame(shape, np.float32, i + 5), kind) for i in range(2)])
+        opt.step_rows([0], codecs.encode(tame((1, *shape[1:]), np.float32, 9), kind), 1)
+        opt.catch_up_rows()
+        opt.step_rows([], codecs.encode(np.zeros((0, *shape[1:]), np.float32), kind), 1)
+    return outcome(opt) | {"norm": np.array(opt.grad_norm or 0.0)}
+
+
+@pytest.mark.parametrize("limit", [None, 2.0])
+@pytest.mark.parametrize(
+    ("storage", "rounding"),
+    [("float32", "nearest"), ("float64", "nearest"), *[("bfloat16", rounding) for rounding in codecs.ROUNDINGS]],
+)
+def test_some_rows(storage, rounding, limit, by):
+    shape, count = ((9, 5), 12) if by == "emulated" else ((300, 37), 1500)
+    options = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": limit, "penalty": L1(0.01),
+               "prox": pyopt.MaxNorm(4.0), "weight_decay": 0.2, "lr": 0.1,
+               "max_tensor_norm": limit and 3.0}  # fmt: skip
+    if storage == "bfloat16":
+        options |= {"state_dtype": "bfloat16", "shadow_dtype": "float16"}
+    kind = codecs.dtype(storage)
+    got, want = (stepped_rows(x, RULES["lion"], shape, count, kind, **options) for x in (by, "reference"))
+    same(got, want)
+
+
+@pytest.mark.parametrize("by", ["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_some_rows_of_every_rule(rule, dtype, by):
+    options = everything(rule) if rule.decay == "decoupled" else everything(rule) | {"weight_decay": 0.0}
+    got, want = (stepped_rows(x, rule, (7, 2, 3), 5, np.dtype(dtype), **options) for x in (by, "reference"))
+    same(got, want)
+
+
+def test_rows_longer_than_a_leaf(by):
+    shape = (3, 9001) if by != "emulated" else (2, 4100)
+    options = {"lr": 0.1, "max_grad_norm": 1.0, "weight_decay": 0.5, "prox": pyopt.GroupLasso(0.01)}
+    got, want = (stepped_rows(x, RULES["sgd"], shape, 2, np.dtype(np.float32), **options) for x in (by, "reference"))
+    same(got, want)
+
+
+def test_a_step_of_rows_that_is_not_finite(by):
+    p, values = np.ones((5, 3)), np.ones((2, 3))
+    values[1, 2] = np.inf
+    with stepping(by):
+        opt = pyopt.SGD([p], weight_decay=0.1, skip_nonfinite=True)
+        opt.step_rows([1, 2], values)
+        assert opt.skipped
+        assert opt.state[0]["step"] == 0
+        assert (opt.state[0]["row_decay"] == 1).all()
+        assert (p == 1).all()
+        values[1, 2] = 1e200  # its square overflows
+        opt.step_rows([1, 2], values)
+        assert not opt.skipped
+
+
+def test_rows_that_decay_to_nothing_catch_up_at_once(by):
+    p = tame((5, 3), np.float64)
+    with stepping(by):
+        pyopt.SGD([p], lr=1.0, weight_decay=1.0).step_rows([3], np.ones((1, 3)))
+    assert (p[3] == -1).all()
+    assert not np.delete(p, 3, axis=0).any()
+
+
+@pytest.mark.parametrize(("indices", "values", "error", "word"), [
+    ([5], np.ones((1, 3)), ValueError, r"\[0, 5\)"),
+    ([1.0], np.ones((1, 3)), TypeError, "int64"),
+    ([[1]], np.ones((1, 3)), TypeError, "vector"),
+    ([1, 2], np.ones((1, 3)), ValueError, r"\(2, 3\)"),
+    ([1], np.ones((1, 3), np.int64), TypeError, "int64"),
+    ([1], np.ones((1, 3), np.float32).view(np.uint16)[:, :3], TypeError, "u16"),
+    ([1, 2], np.ones((2, 6))[:, ::2], ValueError, "strides"),
+])  # fmt: skip
+def test_rows_that_are_refused(indices, values, error, word):
+    dev = Emulated()
+    p = arrays_cuda.Array(dev, (5, 3), (3, 1), "f64")
+    p.set(1.0)
+    plan = engine_cuda.Plan(dev, "rules.sgd", ["p"], [p], [[None] * 5], [0], [SGD.stages], [0], [0.0])
+    with pytest.raises(error, match=word):
+        plan.step_rows(0, np.array(indices), Foreign(values), Given([SGD], 1.0), 1.0)
+    assert (p.get() == 1).all()
+    assert plan.progress()[0] == [0]
