@@ -7,11 +7,15 @@ import threading
 import numpy as np
 from numba import cuda
 
+import device
+from helpers import run, same, tame
+from pyopt import L1, GroupLasso, MaxNorm
 from pyopt._group import OPTIONS, Given, Group
 from pyopt.kernels import norms, prepare_cuda, tables_cuda
-from pyopt.kernels.kernels_cuda import Leaves, Prepare
+from pyopt.kernels.kernels_cuda import Lag, Leaves, Prepare, Rows, Sums
 from pyopt.kernels.memory_cuda import Plain
 from pyopt.kernels.rules import RULES
+from test_cuda_rows import stepped_rows
 
 
 class Index:
@@ -114,6 +118,37 @@ def check(sizes, poison=None, threads=16, kind="f32"):
     assert Given([group], 2.0)(0, 1, 0.0).scale == 0.5
 
 
+class Simulated(device.Emulated):
+    """A GPU whose kernels of rows run in the simulator, by a few threads."""
+
+    threads = 16
+
+    def launch(self, stream, config, kernel, *arguments):
+        if not isinstance(kernel, (Rows, Sums, Lag)):
+            super().launch(stream, config, kernel, *arguments)
+            return
+        self.launches.append((kernel, config))
+        with np.errstate(all="ignore"):
+            simulated(kernel._replace(threads=self.threads), config[0], self.threads, *arguments)
+
+
+def check_rows():
+    """Compare steps of whole rows, and of some rows, with the reference."""
+    gpu = Simulated()
+    device.device = lambda name: gpu
+    options = {"lr": 0.1, "weight_decay": 0.1, "max_grad_norm": 1.0, "metric": "lr"}
+    for shape in ((9, 7), (2, 4100)):
+        params = [tame(shape, np.float32, 1)]
+        grads = [[tame(shape, np.float32, 2)]]
+        both = options | {"penalty": [L1(0.05), GroupLasso(0.03)], "prox": (L1(0.01), GroupLasso(0.02))}
+        same(run(RULES["adamw"], params, grads, by="emulated", **both), run(RULES["adamw"], params, grads, **both))
+    for shape, count in (((9, 5), 20), ((2, 4100), 3)):
+        some = options | {"prox": MaxNorm(3.0)}
+        same(*(stepped_rows(by, RULES["lion"], shape, count, np.dtype(np.float32), **some)
+               for by in ("emulated", "reference")))  # fmt: skip
+    assert {type(kernel) for kernel, _ in gpu.launches} > {Rows, Sums, Lag}
+
+
 if __name__ == "__main__":
     prepare_cuda.SMALL = 2  # so that a few leaves are many
     Prepare.threads = property(lambda self: 16)
@@ -121,4 +156,5 @@ if __name__ == "__main__":
     check([9, 5000], kind="f64")
     check([5, 5000], poison=np.inf)
     check([5000], poison=np.nan)
+    check_rows()
     sys.stdout.write("done")
