@@ -1,6 +1,5 @@
 """What the GPU is given to run, without one: instructions counted in PTX, registers by ptxas."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,16 +11,14 @@ from pathlib import Path
 import pytest
 
 from helpers import GRADIENTS, everything
-from pyopt.kernels import step_cuda
+from pyopt.kernels import compile_cuda, step_cuda
 from pyopt.kernels.columns_cuda import Column, Combination
+from pyopt.kernels.kernels_cuda import CatchUp, Lag, Leaves, Prepare, Rows, Sums, Update
 from pyopt.kernels.memory_cuda import SIZES
+from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
 pytestmark = pytest.mark.compiled
-
-if importlib.util.find_spec("numba") is not None:
-    from pyopt.kernels import compile_cuda
-    from pyopt.kernels.kernels_cuda import Leaves, Prepare, Rows, Update
 
 HOPPER = (9, 0)
 KERNELS = sorted({rule.kernel for rule in RULES.values()})
@@ -131,9 +128,43 @@ def test_update_with_all_stages(stem):
     check_update(combination(stem, "f32", **full()))
 
 
+@pytest.mark.parametrize("stem", [stem for stem, kind in PENALTIES.items() if not kind.by_row])
+def test_update_with_a_proximal_form(stem):
+    """In the step of each element where the form takes any, else in one step for all."""
+    count = PENALTIES[stem].proximal.__code__.co_argcount - 2
+    check_update(adam("f32", proxes=((stem, count),), uniform=stem in ("mcp", "scad", "log_sum")))
+
+
 @pytest.mark.parametrize("rounding", ["stochastic", "remainder"])
 def test_rounding(rounding):
     check_update(adam("bf16", rounding=rounding, shadow=None, **full()))
+
+
+ROWS = {"slopes": (("group_lasso", 1),), "shrink": ("max_norm", 1)}
+
+
+@pytest.mark.parametrize("picked", [False, True])
+@pytest.mark.parametrize("storage", ["f32", "f64", "bf16"])
+def test_rows(storage, picked):
+    kernel = Rows(adam(storage, picked=picked, lagging=picked, **ROWS))
+    ptx = ptx_of(kernel)
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 4
+    assert sums(found, r"bar.*|barrier.*") > 0
+    assert sums(found, r"(ld|st)\.shared\.f64") > 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "barriers"),
+    [(Sums("bf16", "f32"), True), (Sums("f64", "f64"), True), (Lag(), True), (Leaves("f64", squared=False), True),
+     (CatchUp(Column("p", "bf16", "remainder")), False), (CatchUp(Column("p", "f64")), False)],
+    ids=lambda x: x.name if hasattr(x, "name") else "",
+)  # fmt: skip
+def test_what_steps_of_rows_need(kernel, barriers):
+    ptx = ptx_of(kernel)
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * kernel.arguments
+    assert bool(sums(found, r"bar.*|barrier.*")) == barriers
 
 
 def test_shadow():
@@ -183,7 +214,7 @@ def test_registers(what, most, cc, tmp_path):
         "adam bf16": lambda: Update(adam("bf16")),
         "norm": lambda: Leaves("f32"),
         "prepare": lambda: Prepare("adam", 6, True),
-        "rows": lambda: Rows(adam("f32", slopes=(("group_lasso", 1),), shrink=("max_norm", 1))),
+        "rows": lambda: Rows(adam("f32", **ROWS)),
         "all f32": lambda: Update(adam("f32", **full())),
         "all bf16": lambda: Update(adam("bf16", rounding="stochastic", **full())),
     }[what]()
