@@ -25,8 +25,8 @@ def array_list(params: Any, name: str = "params") -> list[Array]:
 
 
 def copied(arrays: Sequence[Array], into: Sequence[Array] | None = None) -> list[Array]:
-    """Return copies; in the memory of earlier ones, which are lost, where these have the same shapes and dtypes."""
-    if into is not None and _shapes(into) == _shapes(arrays):
+    """Return copies; in the memory of earlier ones of the same shapes and dtypes, where given."""
+    if into is not None:
         for old, a in zip(into, arrays, strict=True):
             old[...] = a
         return list(into)

@@ -39,6 +39,7 @@ def stopped(metrics, **settings):
         ([3, 2.6, 2.2, 1.9], dict(min_delta=0.5), (1, 3, 0)),
         ([3, 2.5, 2.0], dict(min_delta=0.5), (1, 3, 0)),  # better by more than min_delta
         ([3, 2.4, 1.8, 1.7], dict(min_delta=0.5), (3, 1.8, 2)),
+        ([1, 1.4, 3], dict(min_delta=0.5, mode="max"), (1, 1, 0)),
         ([1, 1.4, 1.6, 1.9, 2.2], dict(min_delta=0.5, mode="max", patience=2), (None, 2.2, 4)),
         ([5, 4, 3, 1], dict(baseline=2, patience=4), (None, 1, 3)),
         ([5, 4, 3, 3], dict(baseline=2, patience=2), (3, 3, 2)),  # better than before, not than the baseline
@@ -161,6 +162,7 @@ def test_what_cannot_be_restored_is_refused_before():
         ((), ValueError, "params is empty"),
         (np.zeros(3), TypeError, "list of arrays"),
         ([0.5], TypeError, "params[0] is float"),
+        ([np.ma.masked_array([0.5])], TypeError, "params[0] is a masked array"),
     ):
         with refused(error, words):
             stopper.update(1.0, bad)
