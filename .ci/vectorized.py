@@ -17,16 +17,41 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
-    ("norms.leaf", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
     ("norms.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
     ("norms.tree_of_squares", "while depth > 1:"): "a few additions a row",
     ("norms.row_squares", "for i in range(n):"): "a row each",
     ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
+    ("losses.softmax_cross_entropy", "for j in range(n):"): "a look at each label, once a row",
+    ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
+    ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
+    ("augment.take_bytes", "for x in range(start, stop):"): "no instruction set gathers bytes",
+    ("augment.scatter", "for x in range(n):"): "stores to every third place or so",
+    ("augment.blend_sample", "for y in range(box[0], box[2]):"): "copies of a row of the box",
+    ("augment.warp", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.blend", "for n in range(samples):"): "calls: the loops are those of blend_sample",
+    ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
+    ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",
+    ("models.descend", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend", "for k in range(at, at + stop - i):"): "a sum in order, of one number a row",
+    ("models.descend_sparse", "for k in range(i, stop):"): "a product for each row",
+    ("models.descend_sparse", "for k in range(start, end):"): "a call for each row",
+    ("models.descend_sparse", "for j in range(indptr[row], indptr[row + 1]):"): "through indices, which may repeat",
+    ("models.settle", "for k in range(n):"): "through indices, which may repeat",
+    ("models.row_product", "while k + 4 <= n:"): "through indices",
+    ("models.row_product", "while k < n:"): "at most 3 products a row",
+    ("models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.weighted_squares", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
+    ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
-FUNCTION = re.compile(r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_(\d)__pyx_f|__pyx_f)_\w+?_tiles_\w+?_(\w+)\(.*\{$")
+FUNCTION = re.compile(
+    r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+)\((\w+).*\{$"
+)
 COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
 NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
 
@@ -48,8 +73,8 @@ def innermost(text, names):
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
-            real, name = found.groups()
-            function = (name, {"0": "float32", "1": "float64", None: "any type"}[real]) if name in names else None
+            name, kind = found.groups()  # told apart by the type of the first argument
+            function = (name, kind) if name in names else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
         if not function:
@@ -72,7 +97,8 @@ def main():
     stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
     family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
-    engine = {"arrays", "plan", "sweep", "threads", "walk"}  # included by engine.pyx: no tiles
+    # What engine.pyx includes holds no tiles.
+    engine = {"arrays", "each", "measure", "memory", "plan", "rows", "sweep", "threads", "walk"}
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
     with tempfile.TemporaryDirectory() as folder:
         notes = build(folder)

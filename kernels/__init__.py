@@ -5,16 +5,20 @@
 =============  ====================================================================================
 rules/         optimizer updates: sgd, adam, lion, ...
 penalties/     gradients and values of penalties: l1, l2, elastic_net
-losses/        value and gradient in one pass: squared_error, softmax_cross_entropy
-layers/        linear
+losses/        value and gradient in one pass: squared_error, huber, softmax_cross_entropy, ...
+layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
+models/        linear models as a whole: linear_sgd, sparse_sgd, sparse_linear, softmax, moments
 step           the stages around a rule, in order
+loss           the stages around a loss: weights, values, the sum
 norms          reductions over one tree, the same bits everywhere
+normal         the normal distribution
 numerics       sign, flush, exp, ...: spelled the same in all three forms
 spec           Rule, State, Hyper, Penalty: what a stem declares
 checks         what is wrong with an array, in words
 engine         arrays, walk, plan, sweep, threads: compiled once, knows no instruction set
 tiles, isa     the tile functions, compiled once per instruction set; which of them run
 threads        how many threads a step may take
+memory.h       what engine and tiles tell the caches
 platform.h     what the engine needs from compiler, CPU and operating system
 =============  ====================================================================================
 """

@@ -4,7 +4,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 from cpython.ref cimport PyObject
 cimport numpy as cnp
 
@@ -44,6 +44,7 @@ ctypedef union scalars_t:           # those of one tile
 
 cdef enum:
     MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder
+    MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     MAX_ROWS = 2                    # of them by row
     LEAF = 4096                     # terms in a leaf of the reduction tree
@@ -72,10 +73,11 @@ include "threads.pxi"
 include "walk.pxi"
 include "arrays.pxi"
 include "sweep.pxi"
+include "each.pxi"
 include "measure.pxi"
-include "rows.pxi"
 include "memory.pxi"
 include "plan.pxi"
+include "rows.pxi"
 
 
 def features():
@@ -88,6 +90,16 @@ def features():
     if has_avx2():
         found.append("avx2")
     return [*found, "baseline"]
+
+
+def enter_mode():
+    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
+    return ieee_mode()
+
+
+def leave_mode(uint64_t old):
+    """Return to the mode of the caller."""
+    restore_mode(old)
 
 
 def power(double x, Py_ssize_t n):

@@ -2,6 +2,9 @@
 
 A leaf is 4096 terms in float64: term i goes to lane i mod 32, lanes fold by halves. Leaves fold in pairs, in order; an
 odd one is carried up.
+
+Sums over a batch have leaves of 64 samples instead: term j of each sample goes to lane j mod 32, one sample after
+another. Where a sample has one term, these are plain sums of 64 numbers, which need not lie side by side.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from typing import Any
 import numpy as np
 
 LEAF = 4096
+SAMPLES = 64
 
 
 def tree_sum(terms: np.ndarray[Any, Any]) -> float:
     """Return the sum of a float64 vector over the tree."""
-    return fold(leaves(terms))
+    return float(fold(leaves(terms)))
 
 
 def squares(x: np.ndarray[Any, Any]) -> list[float]:
@@ -31,7 +35,27 @@ def leaves(terms: np.ndarray[Any, Any]) -> list[float]:
     return [float(_leaf(terms[i : i + LEAF])) for i in range(0, len(terms), LEAF)]
 
 
-def fold(leaves: list[float]) -> float:
+def batch_sum(terms: np.ndarray[Any, Any]) -> Any:
+    """Return the sums over samples and pixels of float64 terms (samples, channels, pixels), one for each channel."""
+    sums: list[Any] = []
+    for i in range(0, len(terms), SAMPLES):
+        lanes = np.zeros((terms.shape[1], 32))
+        for sample in terms[i : i + SAMPLES]:
+            for j in range(0, sample.shape[1], 32):
+                lanes[:, : sample[:, j : j + 32].shape[1]] += sample[:, j : j + 32]
+        sums.append(_fold_lanes(lanes.T))
+    return fold(sums) if sums else np.zeros(terms.shape[1])
+
+
+def row_sum(terms: np.ndarray[Any, Any]) -> Any:
+    """Return the sum of each row of float64 terms (rows, n): term j goes to lane j mod 32, lanes fold by halves."""
+    lanes = np.zeros((len(terms), 32))
+    for j in range(0, terms.shape[1], 32):
+        lanes[:, : terms[:, j : j + 32].shape[1]] += terms[:, j : j + 32]
+    return _fold_lanes(lanes.T)
+
+
+def fold(leaves: list[Any]) -> Any:
     """Add leaves in pairs until one is left."""
     while len(leaves) > 1:
         pairs = [a + b for a, b in zip(leaves[::2], leaves[1::2], strict=False)]
@@ -58,11 +82,15 @@ def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Seq
     return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
 
 
-def _leaf(terms: np.ndarray[Any, Any]) -> np.float64:
+def _leaf(terms: np.ndarray[Any, Any]) -> Any:
     lanes = np.zeros(32)
     for i in range(0, len(terms), 32):
         lanes[: len(terms[i : i + 32])] += terms[i : i + 32]
+    return _fold_lanes(lanes)
+
+
+def _fold_lanes(lanes: np.ndarray[Any, Any]) -> Any:
     while len(lanes) > 1:
         half = len(lanes) // 2
         lanes = lanes[:half] + lanes[half:]
-    return lanes[0]  # type: ignore[no-any-return]
+    return lanes[0]

@@ -1,21 +1,34 @@
 # Elementary functions of tiles; numerics.py says what each is.
 from libc.float cimport DBL_MIN, FLT_MIN
-from libc.math cimport fabs, fabsf
+from libc.math cimport INFINITY, fabs, fabsf
+from libc.math cimport floor as floor64
+from libc.math cimport floorf as floor32
 from libc.math cimport sqrt as sqrt64
 from libc.math cimport sqrtf as sqrt32
-from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 ctypedef fused real:
     float
     double
 
+ctypedef fused pixel:
+    uint8_t
+    float
+    double
 
 cdef inline real sqrt(real x) noexcept nogil:
     if real is float:
         return sqrt32(x)                # the double form would turn the whole expression to double
     else:
         return sqrt64(x)
+
+
+cdef inline real floor(real x) noexcept nogil:
+    if real is float:
+        return floor32(x)
+    else:
+        return floor64(x)
 
 
 cdef inline real sign(real x) noexcept nogil:
@@ -26,22 +39,6 @@ cdef inline real maximum(real a, real b) noexcept nogil:
     return b if b > a else a
 
 
-cdef inline real absolute(real x) noexcept nogil:
-    if real is float:
-        return fabsf(x)
-    else:
-        return fabs(x)
-
-
-cdef inline real positive(real x) noexcept nogil:
-    return 0 if x < 0 else x
-
-
-cdef inline real soft(real x, real threshold) noexcept nogil:
-    cdef real moved = x - threshold if x > 0 else x + threshold
-    return 0 if absolute(x) <= threshold else moved
-
-
 cdef inline real flush(real x) noexcept nogil:
     if real is float:
         return 0 if fabsf(x) < FLT_MIN else x
@@ -49,15 +46,33 @@ cdef inline real flush(real x) noexcept nogil:
         return 0 if fabs(x) < DBL_MIN else x
 
 
-cdef inline real exp(real x) noexcept nogil:
-    """e^x for x <= 0, where softmax needs it: x = k ln 2 + r, a polynomial in r, k into the exponent bits."""
+cdef inline real magnitude(real x) noexcept nogil:
+    if real is float:
+        return fabsf(x)
+    else:
+        return fabs(x)
+
+
+cdef inline real relu(real x) noexcept nogil:
+    return 0 if x < 0 else x
+
+
+cdef inline real soft(real x, real threshold) noexcept nogil:
+    cdef real moved = x - threshold if x > 0 else x + threshold
+    return 0 if magnitude(x) <= threshold else moved
+
+
+cdef inline real gate(real x, real y) noexcept nogil:
+    return 0 if x <= 0 else y
+
+
+cdef inline real exp_core(real x, real* power) noexcept nogil:
+    """e^r, where x = k ln 2 + r, as a polynomial; the low bits of `power` hold the integer k."""
     cdef real k, r, y, magic
-    cdef uint32_t bits32
-    cdef uint64_t bits64
     if real is float:
         magic = <float>12582912.0       # 1.5 * 2^23: adding it rounds to an integer, which stands in its low bits
         k = x * <float>1.4426950408889634 + magic
-        memcpy(&bits32, &k, 4)
+        power[0] = k
         k = k - magic
         r = (x - k * <float>0.693359375) - k * <float>-2.12194440e-4
         y = <float>0.0013814540110662062
@@ -66,14 +81,11 @@ cdef inline real exp(real x) noexcept nogil:
         y = y * r + <float>0.16666520399016177
         y = y * r + <float>0.49999993432113976
         y = (y * r) * r + r
-        y = y + <float>1.0
-        bits32 = (bits32 << 23) + 0x3f800000U
-        memcpy(&k, &bits32, 4)
-        return 0 if x < <float>-87.0 else y * k
+        return y + <float>1.0
     else:
         magic = 6755399441055744.0      # 1.5 * 2^52
         k = x * 1.4426950408889634 + magic
-        memcpy(&bits64, &k, 8)
+        power[0] = k
         k = k - magic
         r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
         y = 2.5000549356466628e-08
@@ -87,10 +99,71 @@ cdef inline real exp(real x) noexcept nogil:
         y = y * r + 0.16666666666666413
         y = y * r + 0.5000000000000011
         y = (y * r) * r + r
-        y = y + 1.0
+        return y + 1.0
+
+
+cdef inline real exp(real x) noexcept nogil:
+    """e^x for x <= 0."""
+    cdef real k, y = exp_core(x, &k)
+    cdef uint32_t bits32
+    cdef uint64_t bits64
+    if real is float:
+        memcpy(&bits32, &k, 4)
+        bits32 = (bits32 << 23) + 0x3f800000U
+        memcpy(&k, &bits32, 4)
+        return 0 if x < <float>-87.0 else y * k
+    else:
+        memcpy(&bits64, &k, 8)
         bits64 = (bits64 << 52) + 0x3ff0000000000000ULL
         memcpy(&k, &bits64, 8)
         return 0 if x < -708.0 else y * k
+
+
+cdef inline real exp_any(real x) noexcept nogil:
+    """e^x for every x. For x > 0 it is 2 y 2^(k - 1): 2^k itself may be too large where e^x is not."""
+    cdef real k, y = exp_core(x, &k)
+    cdef uint32_t bits32
+    cdef uint64_t bits64
+    y = y + y if x > 0 else y
+    if real is float:
+        memcpy(&bits32, &k, 4)
+        bits32 = (bits32 << 23) + (0x3f000000U if x > 0 else 0x3f800000U)
+        memcpy(&k, &bits32, 4)
+        y = <float>INFINITY if x > <float>88.72283 else y * k
+        return 0 if x < <float>-87.0 else y
+    else:
+        memcpy(&bits64, &k, 8)
+        bits64 = (bits64 << 52) + (0x3fe0000000000000ULL if x > 0 else 0x3ff0000000000000ULL)
+        memcpy(&k, &bits64, 8)
+        y = <double>INFINITY if x > 709.782712893384 else y * k
+        return 0 if x < -708.0 else y
+
+
+cdef inline real log1p(real x) noexcept nogil:
+    """ln(1 + x) for x in [0, 1]: 2 artanh(s) with s = x / (2 + x), a polynomial in s^2."""
+    cdef real s, z, y
+    if real is float:
+        s = x / (<float>2.0 + x)
+        z = s * s
+        y = <float>0.1400597653696556
+        y = y * z + <float>0.14000906705534446
+        y = y * z + <float>0.2001076332345323
+        y = y * z + <float>0.33333208148946414
+    else:
+        s = x / (2.0 + x)
+        z = s * s
+        y = 0.08504878185018328
+        y = y * z + 0.041724862822261526
+        y = y * z + 0.060524722309037306
+        y = y * z + 0.06650560727693067
+        y = y * z + 0.07693274193038216
+        y = y * z + 0.09090872239677222
+        y = y * z + 0.1111111197682139
+        y = y * z + 0.14285714274058948
+        y = y * z + 0.20000000000077559
+        y = y * z + 0.33333333333333155
+    s = s + s
+    return s + s * (z * y)
 
 
 cdef inline double log(double x) noexcept nogil:

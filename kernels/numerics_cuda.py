@@ -2,9 +2,15 @@
 
 import numpy as np
 
+from . import numerics
+
 
 def sqrt(x):
     return np.sqrt(x)
+
+
+def floor(x):
+    return np.floor(x)
 
 
 def sign(x):
@@ -23,10 +29,6 @@ def one(x):
     return type(x)(1)
 
 
-def positive(x):
-    return type(x)(0) if x < 0 else x
-
-
 def soft(x, threshold):
     moved = x - threshold if x > 0 else x + threshold
     return type(x)(0) if abs(x) <= threshold else moved
@@ -34,6 +36,38 @@ def soft(x, threshold):
 
 def flush(x):
     return type(x)(0) if abs(x) < np.finfo(type(x)).tiny else x
+
+
+def magnitude(x):
+    return abs(x)
+
+
+def relu(x):
+    return type(x)(0) if x < 0 else x
+
+
+def gate(x, y):
+    return type(y)(0) if x <= 0 else y
+
+
+def double(x):
+    return np.float64(x)
+
+
+def exp(x):
+    return numerics.exp(np.array([x]))[0]
+
+
+def exp_any(x):
+    return numerics.exp_any(np.array([x]))[0]
+
+
+def log(x):
+    return numerics.log(np.array([x]))[0]
+
+
+def log1p(x):
+    return numerics.log1p(np.array([x]))[0]
 
 
 def power(x, n):

@@ -24,10 +24,16 @@ SHUFFLE = 66
 
 def words(seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0) -> np.ndarray[Any, Any]:
     """Return the words of ``n`` blocks from block ``first`` on, uint32 of shape (n, 4)."""
-    block = np.arange(first, first + n, dtype=np.uint64)
+    return words_at(np.arange(first, first + n, dtype=np.uint64), seed, t, stream, tensor)
+
+
+def words_at(
+    block: np.ndarray[Any, Any], seed: int, t: int = 0, stream: int = 0, tensor: int = 0
+) -> np.ndarray[Any, Any]:
+    """Return the words of the blocks with these numbers, an array of uint64, as uint32 of shape (len(block), 4)."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     x0, x1 = block & mask, block >> shift
-    x2, x3 = (np.full(n, x, np.uint64) for x in (t, (stream << 24) + tensor))
+    x2, x3 = (np.full(len(block), x, np.uint64) for x in (t, (stream << 24) + tensor))
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(7):
         a, b = np.uint64(0xD2511F53) * x0, np.uint64(0xCD9E8D57) * x2

@@ -1,34 +1,119 @@
 # One tile function over the rows of a few arrays, without a plan: losses, values of penalties, layers.
+cdef enum:
+    MAX_SPREAD = 2                  # arrays of a sweep that are repeated or stretched
+    ROOM = 1024                     # elements in the largest tile
+    TERMS = ROOM + 40               # terms of a tile, those left over from the tile before, and some for alignment
+
 cdef struct Sweep:
-    tile_t run, leaf
+    tile_t run, leaf, lanes, weigh, spread, rounded
     char* data[MAX_ARRAYS]
     Py_ssize_t stride[MAX_ARRAYS]   # bytes from one row to the next; 0: the whole array for every row
-    Py_ssize_t sizes[4]
-    int arrays
+    Py_ssize_t each[MAX_ARRAYS]     # where not 0: row i sees a[i // each % period]
+    Py_ssize_t period[MAX_ARRAYS]
+    Py_ssize_t sizes[MAX_SIZES]
+    int arrays, itemsize            # arrays: without the weights, which stand behind them
+    int first                       # the size to which the rows before are added; 0: none
+    bint total, weighed
+    Py_ssize_t tile, ahead
     scalars_t k
-    double* terms                   # a row's term each, where there is room for them
+    char* values                    # takes the terms, rounded, where there is a place for them
+    double* terms                   # a row's term each, where rows are long
 
 
-cdef double part(const Sweep* c, Py_ssize_t start, Py_ssize_t n, bint folds) noexcept nogil:
-    cdef scratch_t terms
-    cdef void* a[MAX_ARRAYS + 1]
+cdef void put_arrays(const Sweep* c, Py_ssize_t start, Py_ssize_t n, char* scratch, void** a) noexcept nogil:
+    """Point `a` to the rows from `start` on; what is repeated or stretched is written out in scratch."""
     cdef Py_ssize_t sizes[4]
-    cdef double total = 0
+    cdef void* pair[2]
+    cdef int j
+    for j in range(c.arrays + c.weighed):
+        if c.each[j]:
+            sizes[0], sizes[1], sizes[2], sizes[3] = c.each[j], c.period[j], start, n
+            pair[0] = c.data[j]
+            pair[1] = scratch
+            c.spread(pair, NULL, sizes)
+            a[j] = scratch
+            scratch += ROOM * sizeof(double)
+        else:
+            a[j] = c.data[j] + start * c.stride[j]
+
+
+cdef double flat(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Rows of one element: a leaf of the sum, tile by tile; the terms go to the leaf's lanes 32 at a time."""
+    cdef scratch_t scratch
+    cdef double lane[32]
+    cdef double result = 0
+    cdef double* terms = scratch.d
+    cdef void* a[MAX_ARRAYS + 1]
+    cdef void* some[3]
+    cdef void* weights = NULL
+    cdef Py_ssize_t k = start, left = 0, n, whole
+    cdef int j, last = c.arrays - 1
+    cdef uint64_t mode = ieee_mode()
+    memset(lane, 0, sizeof(lane))
+    while k < stop:
+        n = min(c.tile, stop - k)
+        if k == start and n == c.tile and c.stride[last] == c.itemsize:
+            n = n - (<size_t>(c.data[last] + k * c.itemsize) & 63) // c.itemsize    # the rest: on a cache line
+            terms = terms + (8 - n % 8) % 8     # and their terms, behind those of this tile that are left over
+        put_arrays(c, k, n, <char*>(scratch.d + TERMS), a)
+        if c.ahead:
+            for j in range(c.arrays):
+                if c.stride[j]:
+                    prefetch(a[j], c.ahead * c.itemsize, n * c.itemsize)
+        if c.weighed:
+            weights = a[c.arrays]
+        a[c.arrays] = terms + left
+        c.run(a, &c.k, &n)
+        if c.weighed:
+            some[0] = a[last]
+            some[1] = terms + left
+            some[2] = weights
+            c.weigh(some, NULL, &n)
+        if c.values is not NULL:
+            some[0] = c.values + k * c.itemsize
+            some[1] = terms + left
+            c.rounded(some, NULL, &n)
+        k = k + n
+        if c.total:
+            left = left + n
+            whole = left if k == stop else left & ~31
+            some[0] = terms
+            some[1] = lane
+            c.lanes(some, NULL, &whole)
+            left = left - whole
+            memmove(terms, terms + whole, left * sizeof(double))
+    if c.total:
+        whole = 32
+        some[0] = lane
+        some[1] = &result
+        c.leaf(some, NULL, &whole)
+    restore_mode(mode)
+    return result
+
+
+cdef void long_rows(const Sweep* c, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Rows of many elements: the tile itself goes through them, and the processor fetches them early enough."""
+    cdef void* a[MAX_ARRAYS + 1]
+    cdef Py_ssize_t sizes[MAX_SIZES]
     cdef int j
     cdef uint64_t mode = ieee_mode()
+    for j in range(MAX_SIZES):
+        sizes[j] = c.sizes[j]
     for j in range(c.arrays):
         a[j] = c.data[j] + start * c.stride[j]
-    a[c.arrays] = c.terms + start if c.terms is not NULL else terms.d
-    for j in range(4):
-        sizes[j] = c.sizes[j]
-    sizes[0] = n
+    a[c.arrays] = c.terms + start
+    sizes[0] = stop - start
+    if c.first:
+        sizes[c.first] = sizes[c.first] + start
     c.run(a, &c.k, sizes)
-    if folds:
-        a[0] = a[c.arrays]
-        a[1] = &total
-        c.leaf(a, NULL, sizes)
     restore_mode(mode)
-    return total
+
+
+cdef void pass_on(tile_t tile, void* first, void* second, Py_ssize_t n) noexcept nogil:
+    cdef void* a[2]
+    a[0] = first
+    a[1] = second
+    tile(a, NULL, &n)
 
 
 cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
@@ -43,63 +128,93 @@ cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
     return x[0]
 
 
-def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False):
-    """Run tile ``name`` over ``sizes[0]`` rows of checked arrays of one dtype; return the sum of its terms if asked.
-
-    ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array. The sum
-    has the bits of ``norms.tree_sum`` for any number of threads.
-    """
-    global active
-    cdef Sweep c
-    cdef Py_ssize_t i, j, rows = sizes[0], block, blocks, leaves = (rows + LEAF - 1) // LEAF
-    cdef double* partial
-    cdef double result = 0
-    cdef int threads
-    cdef bint wide, f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
-    if len(sizes) > 4 or len(arrays) > MAX_ARRAYS:
-        raise ValueError(f"{name}: {len(arrays)} arrays and {len(sizes)} sizes, at most {MAX_ARRAYS} and 4 are possible")
-    memset(&c, 0, sizeof(Sweep))
-    c.run, c.leaf = tile_of(table, name, f64), tile_of(table, "norms.leaf", f64)
-    c.arrays = len(arrays)
-    for j in range(c.arrays):
+cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars) except -1:
+    """Fill in the tiles and the arrays; return how many arrays are repeated or stretched."""
+    cdef int j, spread = 0
+    cdef bint f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
+    if len(arrays) > MAX_ARRAYS or len(sizes) > MAX_SIZES:
+        raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
+    c.run = tile_of(table, name, f64)
+    c.leaf, c.lanes = tile_of(table, "norms.leaf", f64), tile_of(table, "norms.lanes", f64)
+    c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)
+    c.rounded = tile_of(table, "loss.rounded", f64)
+    c.itemsize = 8 if f64 else 4
+    for j in range(len(arrays)):
         c.data[j] = <char*>cnp.PyArray_DATA(arrays[j])
-        c.stride[j] = strides[j]
+        if isinstance(strides[j], tuple):
+            c.each[j], c.period[j] = strides[j]
+            spread += 1
+        else:
+            c.stride[j] = strides[j]
     for j in range(len(sizes)):
         c.sizes[j] = sizes[j]
     fill(&c.k, scalars, f64)
-    wide = len(sizes) > 1                       # long rows: smaller blocks, so that few of them are still shared out
-    block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, <Py_ssize_t>sizes[1]))) if wide else LEAF
+    return spread
+
+
+def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False,
+          bint weighed=False, values=None, Py_ssize_t block=0, int first=0,
+          Py_ssize_t work=0):
+    """Run tile ``name`` over ``sizes[0]`` rows of checked arrays of one dtype; return the sum of its terms if asked.
+
+    ``strides[j]`` are the bytes of array j from one row to the next, 0 where every row sees the whole array, or a pair
+    (each, period) where row i sees ``a[i // each % period]``. Where ``weighed``, the last array has a weight for each
+    row, by which the tile's last array, a gradient, and the terms are multiplied. ``values`` takes the terms, rounded.
+    Pairs and weights are for rows of one element. A call of the tile gets ``block`` rows at most (0: some thousand
+    elements); where ``first`` is not 0, ``sizes[first]`` counts rows: those before the block are added to it. ``work``
+    says how many elements it is worth for the choice of threads, where that is more than there are. The sum has the
+    bits of ``norms.tree_sum`` for any number of threads.
+    """
+    global active
+    cdef Sweep c
+    cdef Py_ssize_t i, rows = sizes[0], row, blocks, leaves = (rows + LEAF - 1) // LEAF
+    cdef double* partial
+    cdef double result = 0
+    cdef int threads
+    cdef bint wide = len(sizes) > 1 or block > 0
+    memset(&c, 0, sizeof(Sweep))
+    i = describe(&c, table, name, arrays, strides, sizes, scalars)
+    if i > MAX_SPREAD or wide and (i or weighed):
+        raise ValueError(f"{i} arrays with a pair for a stride, weighed={weighed}: more than this sweep can do")
+    c.total, c.weighed, c.arrays = total, weighed, len(arrays) - weighed
+    row = 0                                     # bytes of a row
+    for i in range(c.arrays):
+        row += c.stride[i]
+    c.tile = 128 if rows * row > 2 << 20 else ROOM
+    c.ahead = 256 if rows * row > 2 << 20 else 0
+    c.first = first
+    if not wide:
+        block = LEAF
+    elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
+        block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
     blocks = (rows + block - 1) // block
-    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))
+    partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))      # long_rows names each row's place
     if partial is NULL:
         raise MemoryError
-    if wide and total:
-        c.terms = partial + leaves
+    c.terms = partial + leaves
+    if values is not None:
+        c.values = <char*>cnp.PyArray_DATA(values)
     active += 1
-    threads = claim(cnp.PyArray_SIZE(arrays[0]))
+    threads = claim(max(work, cnp.PyArray_SIZE(arrays[0])))
     with nogil:
         if threads == 1:
             for i in range(blocks):
-                result = part(&c, i * block, min(block, rows - i * block), total and not wide)
-                if not wide:
-                    partial[i] = result
+                if wide:
+                    long_rows(&c, i * block, min(rows, (i + 1) * block))
+                else:
+                    partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
         else:
             for i in prange(blocks, num_threads=threads, schedule="static"):
                 if wide:
-                    part(&c, i * block, min(block, rows - i * block), False)
+                    long_rows(&c, i * block, min(rows, (i + 1) * block))
                 else:
-                    partial[i] = part(&c, i * block, min(block, rows - i * block), total)
-        if total and wide:
+                    partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
+        if wide and c.values is not NULL:
+            pass_on(c.rounded, c.values, c.terms, rows)
+        if wide and total:
             for i in range(leaves):
-                fold_leaf(&c, i * LEAF, min(<Py_ssize_t>LEAF, rows - i * LEAF), &partial[i])
+                pass_on(c.leaf, c.terms + i * LEAF, &partial[i], min(<Py_ssize_t>LEAF, rows - i * LEAF))
         result = fold(partial, leaves) if total else 0
     active -= 1
     free(partial)
     return result
-
-
-cdef void fold_leaf(const Sweep* c, Py_ssize_t start, Py_ssize_t n, double* out) noexcept nogil:
-    cdef void* a[2]
-    a[0] = c.terms + start
-    a[1] = out
-    c.leaf(a, NULL, &n)

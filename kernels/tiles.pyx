@@ -1,9 +1,14 @@
 # The tile functions in one table; setup.py compiles this file once per instruction set, as _tiles_<isa>.
+cdef extern from "memory.h":
+    void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
+
 include "numerics.pxi"
 include "step.pxi"
 include "norms.pxi"
 include "philox.pxi"
 include "codecs.pxi"
+include "loss.pxi"
+include "normal.pxi"
 include "tables.pxi"        # written by setup.py: the other includes, one entry per tile function, and all_tiles()
 
 TILES = all_tiles()

@@ -13,7 +13,7 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
-from . import functional, losses, schedules
+from . import augment, functional, layers, losses, schedules
 from ._config import show_config
 from .averaging import PolyakAverage, SnapshotEnsemble
 from .early_stopping import EarlyStopping
@@ -56,10 +56,21 @@ __all__ = [
     "PolyakAverage",
     "RMSprop",
     "SnapshotEnsemble",
+    "augment",
     "functional",
     "get_num_threads",
+    "layers",
     "losses",
     "schedules",
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import ``estimators`` when it is first asked for: it needs scikit-learn."""
+    if name == "estimators":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.estimators")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What belongs to a rule and to a penalty, and what is missing from one."""
+"""What belongs to a rule, to a penalty and to a loss, and what is missing from one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SECTIONS = {"rules": ("States", "Ranges", "Deviations", "Source"), "penalties": ("Ranges", "Source")}
-ONLY = ("steps", "factor", "size")  # where a tile writes to, and a length
+SECTIONS = {
+    "rules": ("States", "Ranges", "Deviations", "Source"),
+    "penalties": ("Ranges", "Source"),
+    "losses": ("Ranges", "Deviations", "Source"),
+    "layers": ("Ranges", "Deviations", "Source"),
+    "augment": ("Ranges", "Deviations", "Source"),
+}
+# what only some of the forms need: where a tile writes to, and a length
+ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms")}
+HOST = ("terms",)  # functions without a form on one number: the values of penalties are summed on the CPU
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
@@ -45,9 +53,7 @@ def docstring_faults(text: str, family: str) -> list[str]:
     found = []
     if not re.match(r"\S.*[.:]( |$)", lines[0]) or (len(lines) > 1 and lines[1]):
         found.append("the docstring does not start with a summary of one line")
-    if family == "rules" and not re.search(
-        r"^\.\. math::\n\n    \S.* = |^\.\. math::\n\n    \S.* &= ", text, re.MULTILINE
-    ):
+    if family not in ("penalties", "augment") and not re.search(r"^\.\. math::\n\n    \S.* &?= ", text, re.MULTILINE):
         found.append("no equation (.. math::) in the docstring")
     for name in SECTIONS[family]:
         if not re.search(rf"^{name}: \S", text, re.MULTILINE):
@@ -70,20 +76,62 @@ def docstring_faults(text: str, family: str) -> list[str]:
 
 def signature_faults(folder: Path, kernel: str, reference: str, name: str, tiles: Mapping) -> list[str]:
     """Return how the forms of a function differ in their arguments, but for what only one of them needs."""
+    pieces = constant(folder / f"{kernel}.py", "PIECES")
+    if pieces is not None:  # a loss over rows: its form for a GPU is in pieces, put together by the tests
+        path = folder / f"{kernel}_cuda.py"
+        return [f"no {piece} in {path.name}" for piece in pieces if arguments(path, piece) is None]
     forms = {
         f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
         f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
         f"{name} in {kernel}.pxi": pxi_arguments(folder / f"{kernel}.pxi", name),
     }
+    if reference in HOST:
+        del forms[f"{name} in {kernel}_cuda.py"]
     row = tiles.get(f"{folder.name}.{name}")
     forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
-    forms = {form: given and [x for x in given if x not in ONLY] for form, given in forms.items()}
+    only = ONLY[folder.name]
+    forms = {form: given and [x for x in given if x not in only] for form, given in forms.items()}
     found = [f"no {form}" for form, given in forms.items() if given is None]
     first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
     return found + [
         f"{form} takes {given}, {first} takes {want}"
         for form, given in forms.items()
         if given is not None and given != want
+    ]
+
+
+def constant(path: Path, name: str) -> object:
+    """Return the value of a constant of a module, or None where there is none of that name."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [name]:
+            return ast.literal_eval(node.value)
+    return None
+
+
+def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> list[str]:
+    """Return what is missing from a stem of augmentation, or which of its forms disagree in their arrays.
+
+    The reference takes the arrays and then lengths, the GPU form the arrays and then the place of a pixel, the tile
+    the arrays and ``out``; another tile, for bytes, takes the same.
+    """
+    found = [] if exported else [f"{stem}: not exported in pyopt.augment"]
+    missing = [suffix for suffix in (".py", ".pxi", "_cuda.py") if not (folder / f"{stem}{suffix}").exists()]
+    if missing:
+        return found + [f"{stem}: no file {stem}{suffix}" for suffix in missing]
+    text = (ast.get_docstring(ast.parse((folder / f"{stem}.py").read_text()), clean=False) or "").rstrip()
+    found += [f"{stem}: {fault}" for fault in docstring_faults(text, "augment")]
+    want = (pxi_arguments(folder / f"{stem}.pxi", stem) or ["nothing"])[:-1]
+    rows = {name: tiles.get(f"augment.{name}") for name in (stem, f"{stem}_bytes")}
+    forms = {
+        f"reference in {stem}.py": arguments(folder / f"{stem}.py", "reference"),
+        f"{stem} in {stem}_cuda.py": arguments(folder / f"{stem}_cuda.py", stem),
+        f"{stem}_bytes in {stem}.pxi": pxi_arguments(folder / f"{stem}.pxi", f"{stem}_bytes"),
+        **{f"augment.{name} as compiled": None if row is None else list(row[2]) for name, row in rows.items()},
+    }
+    return found + [
+        f"{stem}: {form} takes {given}, {stem} in {stem}.pxi takes {want}"
+        for form, given in forms.items()
+        if given is None or given[: len(want)] != want
     ]
 
 

@@ -1,7 +1,8 @@
-"""Every rule and every penalty is complete, and says what it is; an incomplete one is told what is missing."""
+"""Every rule, penalty and loss is complete, and says what it is; an incomplete one is told what is missing."""
 
 import doctest
 import importlib
+import inspect
 import re
 import shutil
 from dataclasses import fields
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 
 import golden
+import losses
 import pyopt
 from contract import faults
 from helpers import OPTIMIZERS
 from pyopt import functional, kernels
 from pyopt._group import OPTIONS
 from pyopt.kernels import isa
+from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 from pyopt.kernels.spec import Projection
@@ -28,9 +31,12 @@ def rule_forms(rule):
 
 
 def penalty_forms(penalty):
-    forms = {"slope": "slope", "shrink": "shrink"} if penalty.by_row else {"gradient": "gradient", "proximal": "prox"}
     if issubclass(penalty, Projection):
-        del forms["slope" if penalty.by_row else "gradient"]
+        forms = {"shrink": "shrink"} if penalty.by_row else {"proximal": "prox"}
+    elif penalty.by_row:
+        forms = {"slope": "slope", "shrink": "shrink"}
+    else:
+        forms = {"terms": "value", "gradient": "gradient", "proximal": "prox"}
     return {reference: f"{penalty.stem}_{name}" for reference, name in forms.items()}
 
 
@@ -66,11 +72,35 @@ def test_penalty(penalty):
         )
 
 
+@pytest.mark.parametrize("stem", sorted(LOSSES))
+def test_loss(stem):
+    exported = inspect.isfunction(vars(pyopt.losses).get(stem))
+    golden = stem in {row[0] for row in losses.KNOWN}
+    for tiles in map(isa.tiles, isa.available()):
+        assert not faults(
+            FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden
+        )
+
+
+@pytest.mark.parametrize("stem", sorted(LOSSES))
+def test_a_loss_names_its_options(stem):
+    """Options have their range in the docstring of the kernel, and every loss takes the same arguments first."""
+    parameters = inspect.signature(getattr(pyopt.losses, stem)).parameters
+    assert list(parameters)[2:4] == ["reduction", "out"]
+    assert list(parameters)[-1] == "sample_weight"
+    ranges = re.search(r"^Ranges: (.*?)^Deviations:", LOSSES[stem].__doc__, re.MULTILINE | re.DOTALL).group(1)
+    for name in [*list(parameters)[:2], *list(parameters)[4:-1]]:
+        assert re.search(rf"\b{name}\b", ranges), f"{name} is not in Ranges:"
+    for reference in [LOSSES[stem].reference] * (stem in ELEMENTWISE):
+        assert next(iter(inspect.signature(reference).parameters)) == next(iter(parameters))
+
+
 def test_nothing_is_left_over():
     """A golden without a rule, or a form without a stem, is a rule that was renamed or half removed."""
+    assert {row[0] for row in losses.KNOWN} == set(LOSSES)
     assert set(golden.RULES) == set(RULES)
     assert set(golden.PENALTIES) == set(PENALTIES)
-    for folder, stems in (("rules", RULES), ("penalties", PENALTIES)):
+    for folder, stems in (("rules", RULES), ("penalties", PENALTIES), ("losses", LOSSES)):
         files = {path.name for path in (FOLDER / folder).iterdir() if path.suffix in {".py", ".pxi"}}
         allowed = {f"{stem}{suffix}" for stem in stems for suffix in (".py", ".pxi", "_cuda.py")}
         assert files - allowed == {"__init__.py"}
@@ -104,7 +134,10 @@ def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [f"rules.{stem}" for stem in RULES] + [f"penalties.{stem}" for stem in PENALTIES])
+@pytest.mark.parametrize(
+    "module", [f"{folder}.{stem}" for folder, stems in (("rules", RULES), ("penalties", PENALTIES), ("losses", LOSSES))
+               for stem in stems]
+)  # fmt: skip
 def test_example(module):
     result = doctest.testmod(importlib.import_module(f"pyopt.kernels.{module}"), raise_on_error=False)
     assert result.attempted >= 3
@@ -115,8 +148,11 @@ def test_example(module):
 
 RULE = ("rules", "lion", {"reference": "lion"})
 ADAGRAD = ("rules", "adagrad", {"reference": "adagrad", "steps": "adagrad_steps"})
-PENALTY = ("penalties", "l1", {"gradient": "l1_gradient", "proximal": "l1_prox"})
+PENALTY = ("penalties", "l1", {"terms": "l1_value", "gradient": "l1_gradient", "proximal": "l1_prox"})
+BOX = ("penalties", "box", {"proximal": "box_prox"})
 GROUP = ("penalties", "group_lasso", {"slope": "group_lasso_slope", "shrink": "group_lasso_shrink"})
+LOSS = ("losses", "huber", {"reference": "huber"})
+ROWS = ("losses", "softmax_cross_entropy", {"reference": "softmax_cross_entropy"})
 BROKEN = [
     (RULE, "lion.pxi", None, "no file lion.pxi"),
     (RULE, "lion_cuda.py", None, "no file lion_cuda.py"),
@@ -148,7 +184,13 @@ BROKEN = [
     (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
     (PENALTY, "l1.pxi", ("void l1_prox(", "void l1_proximal("), "no l1_prox in l1.pxi"),
     (PENALTY, "l1_cuda.py", ("step, alpha):", "alpha, step):"), "l1_prox in l1_cuda.py takes"),
+    (PENALTY, "l1.py", ("def proximal(", "def prox("), "no proximal in l1.py"),
+    (PENALTY, "l1_cuda.py", ("def l1_prox(", "def prox("), "no l1_prox in l1_cuda.py"),
+    (PENALTY, "l1.pxi", ("void l1_value(", "void l1_worth("), "no l1_value in l1.pxi"),
+    (PENALTY, "l1.py", ("def terms(", "def shares("), "no terms in l1.py"),
+    (PENALTY, "l1.py", ("def terms(p, alpha)", "def terms(p, weight)"), "penalties.l1_value as compiled takes"),
     (PENALTY, "l1.py", ("Source: ", "From: "), "no section Source:"),
+    (BOX, "box.pxi", ("real low, real high", "real high, real low"), "box_prox in box.pxi takes"),
     (
         GROUP,
         "group_lasso.pxi",
@@ -163,6 +205,16 @@ BROKEN = [
     ),
     (ADAGRAD, "adagrad.pxi", ("void adagrad_steps(", "void adagrad_rates("), "no adagrad_steps in adagrad.pxi"),
     (ADAGRAD, "adagrad_cuda.py", ("def adagrad_steps(sum, ", "def adagrad_steps("), "adagrad_steps in adagrad_cuda.py"),
+    (LOSS, "huber.pxi", None, "no file huber.pxi"),
+    (LOSS, "huber_cuda.py", None, "no file huber_cuda.py"),
+    (LOSS, "huber_cuda.py", ("delta, half)", "half, delta)"), "huber in huber_cuda.py takes"),
+    (LOSS, "huber.py", ("factor, delta, half)", "factor, width, half)"), "as compiled takes"),
+    (LOSS, "huber.pxi", ("real delta,", "real width,"), "huber in huber.pxi takes"),
+    (LOSS, "huber.py", (".. math::", ".. code::"), "no equation"),
+    (LOSS, "huber.py", ("Deviations: ", "Else: "), "no section Deviations:"),
+    (LOSS, "huber.py", (" 1964,", ","), "no year"),
+    (ROWS, "softmax_cross_entropy_cuda.py", ("def slope(", "def hill("), "no slope in softmax_cross_entropy_cuda.py"),
+    (ROWS, "softmax_cross_entropy.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
 ]
 
 

@@ -1,92 +1,117 @@
-"""Losses: the bits of the reference on every instruction set and thread count, torch's values, and clear errors."""
+"""Losses: the bits of the reference on every instruction set and thread count, and what their numbers mean."""
 
-import doctest
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pyopt
-from helpers import refused, same_bits, tame, wild
+from helpers import same_bits, tame, wild
+from losses import OPTIONS, SHAPES, SIZES, call, hard_logits, inputs, labels, softmax_reference
+from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels import loss as stages
 from pyopt.kernels import norms, numerics
-from pyopt.kernels.losses import LOSSES
+from pyopt.kernels.losses import ELEMENTWISE
 
-SIZES = (0, 1, 7, 4095, 4096, 4097, 70_001)
-SHAPES = (
-    (0, 3),
-    (1, 1),
-    (5, 2),
-    (700, 10),
-    (3, 31),
-    (3, 32),
-    (3, 33),
-    (65, 63),
-    (65, 64),
-    (9, 129),
-    (40, 1000),
-    (4099, 9),
-)
-EXTREME = (np.inf, -np.inf, np.nan, -0.0, 1e4, -1e4)
+REDUCTIONS = ("mean", "sum", "none")
 
 
-def labels(rows, classes, seed=1):
-    """Return random labels."""
-    return np.random.default_rng(seed).integers(0, classes, rows)
-
-
-def hard_logits(shape, dtype):
-    """Return logits with rows of every kind: ordinary, far apart, equal, and with special numbers."""
-    z = tame(shape, dtype) * dtype(3)
-    for i, special in enumerate(EXTREME[: shape[0] // 2]):
-        z[2 * i, i % shape[1]] = special
-    if shape[0] > 20:
-        z[13], z[15], z[17] = -np.inf, 1e4, tame(shape[1], dtype) * dtype(60)
-        nan = np.array([0xFFC00001], np.uint32).view(np.float32)[0]  # negative, with a payload
-        z[19, 0] = nan
-    return z
-
-
-def test_all_losses_are_found_and_exported():
-    assert set(LOSSES) == {"squared_error", "softmax_cross_entropy"}
-    for name, module in LOSSES.items():
-        assert callable(getattr(pyopt.losses, name))
-        assert "Source:" in module.__doc__
-        assert doctest.testmod(module) == (0, 4)
+def expect(name, arrays, options, reduction, weight=None, pos_weight=None):
+    """Return value and gradient of an elementwise loss by its reference."""
+    count = arrays[0].size if reduction == "mean" else 1
+    if name == "binary_cross_entropy":
+        arrays = (*arrays, np.asarray(1.0 if pos_weight is None else pos_weight, arrays[0].dtype))
+    total, values, gradient = stages.reference(name, arrays, 1.0 / count, options, weight)
+    with np.errstate(all="ignore"):
+        return (values if reduction == "none" else np.float64(total) / count), gradient
 
 
 # ---- bits
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_squared_error_has_the_bits_of_the_reference(isa, dtype, threads, reduction):
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE))
+def test_an_elementwise_loss_has_the_bits_of_the_reference(isa, dtype, threads, name):
     pyopt.set_num_threads(threads)
-    for n in SIZES:
-        if n == 0 and reduction == "mean":
-            continue
+    for i, n in enumerate(SIZES):
         for make in (tame, wild):
-            x, y = make(n, dtype, 1), make(n, dtype, 2)
-            count = n if reduction == "mean" else 1
-            value, gradient = pyopt.losses.squared_error(x, y, reduction)
-            terms, want = LOSSES["squared_error"].reference(x, y, dtype(2.0 / count))
-            same_bits(gradient, want, f"{n}")
-            with np.errstate(all="ignore"):
-                same_bits(value, norms.tree_sum(terms) / count, f"value of {n}")
+            arrays = inputs(name, n, dtype, make)
+            for j, options in enumerate(OPTIONS[name]):
+                reduction = ("sum", "mean", "none")[(i + j) % 3 if n else 0]
+                got = call(name, *arrays, reduction, **options)
+                want = expect(name, arrays, options, reduction)
+                same_bits(got[1], want[1], f"gradient of {n}, {options}")
+                same_bits(got[0], want[0], f"{reduction} of {n}, {options}")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_softmax_cross_entropy_has_the_bits_of_the_reference(isa, dtype, threads, reduction):
+@pytest.mark.parametrize("rows", [(0, 5), (1, 1), (17, 3), (1000, 7), (37, 1031), (4097, 17), (70_001, 2), (9, 4, 130)])
+def test_weights_of_elements_and_of_rows_have_the_bits_of_the_reference(isa, dtype, threads, rows):
+    """The weights of rows and of classes are stretched and repeated a tile at a time, whatever the tile."""
     pyopt.set_num_threads(threads)
-    for shape in SHAPES:
-        if shape[0] == 0 and reduction == "mean":
-            continue
+    for name in ("squared_error", "binary_cross_entropy"):
+        arrays = inputs(name, math.prod(rows), dtype, tame)
+        arrays = [a.reshape(rows) for a in arrays]
+        for k in range(1, len(rows) + 1):
+            weight = np.abs(tame(rows[:k], dtype, 7))
+            more = {}
+            if name == "binary_cross_entropy":
+                more["pos_weight"] = np.abs(tame(rows[-k:], dtype, 8))
+            got = call(name, *arrays, "sum", sample_weight=weight, **more)
+            want = expect(name, arrays, {}, "sum", weight, **more)
+            same_bits(got[1], want[1], f"{name}, {weight.shape}")
+            same_bits(got[0], want[0], f"value of {name}, {weight.shape}")
+            got = call(name, *arrays, "none", sample_weight=weight, **more)[0]
+            same_bits(got, expect(name, arrays, {}, "none", weight, **more)[0], f"values of {name}")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("soft", [False, True])
+def test_softmax_cross_entropy_has_the_bits_of_the_reference(isa, dtype, threads, soft):
+    pyopt.set_num_threads(threads)
+    for i, shape in enumerate(SHAPES):
+        target = np.abs(tame(shape, dtype, 5)) / 8 % 1 if soft else labels(*shape)
+        weights = {"class_weights": np.abs(tame(shape[1], dtype, 6)), "sample_weight": np.abs(tame(shape[0], dtype, 7))}
+        if not soft and shape[0] > 4:
+            target[1::3] = -100
         for z in (tame(shape, dtype) * dtype(3), hard_logits(shape, dtype)):
-            target = labels(*shape)
-            count = shape[0] if reduction == "mean" else 1
-            value, gradient = pyopt.losses.softmax_cross_entropy(z, target, reduction)
-            terms, want = LOSSES["softmax_cross_entropy"].reference(z, target, dtype(1.0 / count))
-            same_bits(gradient, want, f"{shape}")
-            same_bits(value, norms.tree_sum(terms) / count, f"value of {shape}")
+            for j, options in enumerate(({}, {"label_smoothing": 0.25}, weights, {"label_smoothing": 0.1, **weights})):
+                reduction = REDUCTIONS[(i + j) % 3] if shape[0] else "sum"
+                got = pyopt.losses.softmax_cross_entropy(z, target, reduction, **options)
+                want = softmax_reference(z, target, reduction, **options)
+                same_bits(got[1], want[1], f"gradient, {shape}, {list(options)}")
+                same_bits(got[0], want[0], f"{reduction}, {shape}, {list(options)}")
+
+
+@pytest.mark.parametrize("name", [*sorted(ELEMENTWISE), "softmax_cross_entropy"])
+@given(data=st.data())
+def test_any_combination_has_the_bits_of_the_reference(name, data):
+    """Reductions, weights, options, sizes, types, threads and instruction sets, all together."""
+    draw = data.draw
+    real, reduction = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from(REDUCTIONS))
+    shape = draw(st.sampled_from([(1, 1), (3, 1), (40, 3), (5, 1000), (300, 64), (4096, 9)]))
+    pyopt.set_num_threads(draw(st.sampled_from([1, 2])))
+    weight = draw(st.sampled_from([None, np.abs(tame(shape[0], real, 3))]))
+    with instruction_sets.use(draw(st.sampled_from(instruction_sets.available()))):
+        if name == "softmax_cross_entropy":
+            z, target = tame(shape, real), labels(*shape)
+            options = {
+                "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0])),
+                "class_weights": draw(st.sampled_from([None, 1 + np.abs(tame(shape[1], real, 4))])),
+                "ignore_index": draw(st.sampled_from([-100, int(target[0])])) if shape[0] > 3 else -100,
+                "sample_weight": weight,
+            }
+            got = pyopt.losses.softmax_cross_entropy(z, target, reduction, **options)
+            want = softmax_reference(z, target, reduction, **options)
+        else:
+            options = draw(st.sampled_from(OPTIONS[name]))
+            arrays = [a.reshape(shape) for a in inputs(name, math.prod(shape), real, tame)]
+            got = call(name, *arrays, reduction, sample_weight=weight, **options)
+            want = expect(name, arrays, options, reduction, weight)
+    same_bits(got[0], want[0], f"{options}")
+    same_bits(got[1], want[1], f"{options}")
 
 
 def test_a_special_logit_spoils_its_row_only(isa, dtype):
@@ -100,151 +125,86 @@ def test_a_special_logit_spoils_its_row_only(isa, dtype):
     assert np.abs(gradient[~want].sum(axis=1)).max() < 1e-6
 
 
-# ---- accuracy
+@pytest.mark.parametrize("classes", [3, 200])
+def test_an_ignored_row_is_zero_whatever_it_holds(isa, dtype, classes):
+    z = hard_logits((30, classes), dtype)
+    target = np.full(30, 7)
+    target[5] = 1
+    for reduction in REDUCTIONS:
+        value, gradient = pyopt.losses.softmax_cross_entropy(z, target, reduction, ignore_index=7, label_smoothing=0.1)
+        alone = pyopt.losses.softmax_cross_entropy(z[5:6], target[5:6], "sum", label_smoothing=0.1)
+        same_bits(gradient[[5]], alone[1])
+        assert not np.delete(gradient, 5, axis=0).any()
+        assert np.sum(value, dtype=np.float64) == dtype(alone[0]) if reduction == "none" else value == alone[0]
 
 
-def test_exp_and_log_stay_within_two_ulp(dtype):
+def test_a_nan_spoils_its_element_only(isa, dtype):
+    for name in ELEMENTWISE:
+        x, y = inputs(name, 100, dtype, tame)
+        whole = call(name, x, y, "none")
+        x[17] = np.nan
+        value, gradient = call(name, x, y, "none")
+        assert np.isnan(value[17])
+        same_bits(np.delete(value, 17), np.delete(whole[0], 17))
+        same_bits(np.delete(gradient, 17), np.delete(whole[1], 17))
+        assert np.isnan(call(name, x, y)[0])
+
+
+# ---- elementary functions
+
+
+def ulps(got, want):
+    """Return the largest error in units of the last place."""
+    return float((np.abs(got.astype(want.dtype) - want) / np.spacing(want.astype(got.dtype)).astype(want.dtype)).max())
+
+
+def test_elementary_functions_stay_within_two_ulp(dtype):
     wide = np.longdouble if dtype == np.float64 else np.float64
     rng = np.random.default_rng(0)
-    lowest = -87.0 if dtype == np.float32 else -708.0
-    x = np.concatenate([rng.uniform(lowest, 0, 200_000), -np.exp(rng.uniform(-30, np.log(-lowest), 200_000))]).astype(
-        dtype
-    )
-    x = np.concatenate([x[x >= lowest], np.array([0.0, -0.0, lowest], dtype)])
+    low, high = (-87.0, 88.72283) if dtype == np.float32 else (-708.0, 709.782712893384)
+    small = np.exp(rng.uniform(-30, np.log(-low), 200_000))
+    x = np.concatenate([rng.uniform(low, high, 400_000), small, -small, [low, high, 0.0, -0.0]]).astype(dtype)
+    x = x[(x >= dtype(low)) & (x <= dtype(high))]
+    assert (x > 0).mean() > 0.3
     want = np.exp(x.astype(wide))
-    assert (np.abs(numerics.exp(x) - want) / np.spacing(want.astype(dtype))).max() <= 2
-    assert np.array_equal(numerics.exp(np.array([0.0, -0.0, -np.inf, lowest * 1.01], dtype)), [1, 1, 0, 0])
+    assert ulps(numerics.exp_any(x), want) <= 1.1
+    assert ulps(numerics.exp(x[x <= 0]), want[x <= 0]) <= 1.1
+    same_bits(numerics.exp(x[x <= 0]), numerics.exp_any(x[x <= 0]))
+    x = np.concatenate([rng.uniform(0, 1, 400_000), np.exp(rng.uniform(-87, 0, 200_000)), [1.0]]).astype(dtype)
+    assert ulps(numerics.log1p(x), np.log1p(x.astype(wide))) <= 2
+    assert numerics.log1p(np.zeros(1, dtype))[0] == 0
     y = np.concatenate([1 + np.exp(rng.uniform(-36, 0, 200_000)), np.exp(rng.uniform(0, 40, 200_000))])
     want = np.log(y.astype(np.longdouble))
-    some = want > 0
-    assert some.mean() > 0.9
-    assert (np.abs(numerics.log(y) - want)[some] / np.spacing(want[some].astype(np.float64))).max() <= 2
+    assert ulps(numerics.log(y)[want > 0], want[want > 0]) <= 2
     assert numerics.log(np.array([1.0]))[0] == 0
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_torch_agrees(dtype, reduction):
-    torch = pytest.importorskip("torch")
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-14}
-    for rows, classes in ((5, 3), (300, 10), (64, 1000)):
-        z, target = tame((rows, classes), dtype) * dtype(4), labels(rows, classes)
-        y = tame((rows, classes), dtype, 5)
-        given = torch.from_numpy(z.copy()).requires_grad_()
-        loss = torch.nn.functional.cross_entropy(given, torch.from_numpy(target), reduction=reduction)
-        loss.backward()
-        value, gradient = pyopt.losses.softmax_cross_entropy(z, target, reduction)
-        np.testing.assert_allclose(value, loss.detach().numpy(), **tolerance)
-        np.testing.assert_allclose(gradient, given.grad.numpy(), **tolerance)
-        given.grad = None
-        loss = torch.nn.functional.mse_loss(given, torch.from_numpy(y), reduction=reduction)
-        loss.backward()
-        value, gradient = pyopt.losses.squared_error(z, y, reduction)
-        np.testing.assert_allclose(value, loss.detach().numpy(), **tolerance)
-        np.testing.assert_allclose(gradient, given.grad.numpy(), **tolerance)
+def test_the_power_of_focal_is_as_accurate_as_it_says(dtype):
+    wide = np.longdouble if dtype == np.float64 else np.float64
+    x = np.random.default_rng(0).uniform(-12, 12, 100_000).astype(dtype)
+    for gamma in (0.5, 1.0, 2.0, 3.7):
+        f = numerics.exp(-(dtype(gamma) * (numerics.relu(x) + numerics.log1p(numerics.exp(-np.abs(x))))))
+        a = wide(dtype(gamma)) * np.log1p(np.exp(x.astype(wide)))
+        error = np.abs(f.astype(wide) - np.exp(-a)) / np.spacing(np.exp(-a).astype(dtype)).astype(wide)
+        assert (error <= 3 + 4 * a).all()
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradients_are_the_slopes_of_the_value(reduction):
-    z, target, y, step = tame((4, 5), np.float64), labels(4, 5), tame((4, 5), np.float64, 3), 1e-6
-    for loss, other in ((pyopt.losses.softmax_cross_entropy, target), (pyopt.losses.squared_error, y)):
-        gradient = loss(z, other, reduction)[1]
-        for i in np.ndindex(z.shape):
-            high, low = z.copy(), z.copy()
-            high[i] += step
-            low[i] -= step
-            slope = (loss(high, other, reduction)[0] - loss(low, other, reduction)[0]) / (2 * step)
-            assert slope == pytest.approx(gradient[i], rel=1e-6, abs=1e-8)
+def test_exp_at_its_ends(dtype):
+    low, high = (-87.0, 88.72283) if dtype == np.float32 else (-708.0, 709.782712893384)
+    x = np.array([0.0, -0.0, -np.inf, low * 1.01, -1e4, np.inf, high * 1.01, 1e4, np.nan], dtype)
+    same_bits(numerics.exp_any(x), np.array([1, 1, 0, 0, 0, np.inf, np.inf, np.inf, np.nan], dtype))
+    same_bits(numerics.exp(x[:5]), np.array([1, 1, 0, 0, 0], dtype))
+    top = numerics.exp_any(np.array([high], dtype))[0]
+    assert np.finfo(dtype).max * 0.99 < top < np.inf
 
 
-def test_known_values():
-    value, gradient = pyopt.losses.softmax_cross_entropy(np.array([[0.0, np.log(3.0)]]), np.array([1]))
-    assert value == pytest.approx(np.log(4 / 3), rel=1e-15)
-    assert gradient[0] == pytest.approx([0.25, -0.25], rel=1e-15)
-    value, gradient = pyopt.losses.softmax_cross_entropy(np.array([[1e4, -1e4]], np.float32), np.array([1]))
-    assert (value, gradient.tolist()) == (20000.0, [[1.0, -1.0]])
-    value, gradient = pyopt.losses.squared_error(np.array([1.0, 5.0]), np.array([2.0, 2.0]), "sum")
-    assert (value, gradient.tolist()) == (10.0, [-2.0, 6.0])
-
-
-# ---- arguments
-
-
-@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.uint64, ">i4"])
-def test_labels_of_any_integer_dtype(kind):
-    z, target = tame((9, 4), np.float32), labels(9, 4)
-    want = pyopt.losses.softmax_cross_entropy(z, target)
-    value, gradient = pyopt.losses.softmax_cross_entropy(z, np.repeat(target, 2).astype(kind)[::2])
-    assert value == want[0]
-    same_bits(gradient, want[1])
-
-
-def test_out_takes_the_gradient(dtype):
-    z, target, y = tame((9, 4), dtype), labels(9, 4), tame((9, 4), dtype, 4)
-    for loss, other in ((pyopt.losses.softmax_cross_entropy, target), (pyopt.losses.squared_error, y)):
-        out = np.full_like(z, np.nan)
-        value, gradient = loss(z, other, out=out)
-        want = loss(z, other)
-        assert gradient is out
-        assert value == want[0]
-        same_bits(out, want[1])
-
-
-def test_the_mean_of_nothing_is_refused_and_its_sum_is_zero(dtype):
-    nothing, none = np.empty((0, 3), dtype), np.empty(0, np.int64)
-    for loss, other in ((pyopt.losses.softmax_cross_entropy, none), (pyopt.losses.squared_error, nothing)):
-        value, gradient = loss(nothing, other, "sum")
-        assert (value, gradient.shape, gradient.dtype) == (0.0, (0, 3), dtype)
-        with refused(ValueError, "mean", "empty"):
-            loss(nothing, other)
-
-
-Z, T = tame((6, 4), np.float32), labels(6, 4)
-READ_ONLY = np.zeros_like(Z)
-READ_ONLY.flags.writeable = False
-
-
-@pytest.mark.parametrize(
-    ("error", "words", "change"),
-    [
-        (ValueError, ("target[2] is 4", "[0, 4)"), {"target": np.array([0, 1, 4, 0, 9, 0])}),
-        (ValueError, ("target[1] is -1", "[0, 4)"), {"target": np.array([0, -1, 2, 0, 0, 0], np.int8)}),
-        (ValueError, ("18446744073709551615",), {"target": np.array([0, 2**64 - 1, 0, 0, 0, 0], np.uint64)}),
-        (ValueError, ("target has shape (5,)", "(6,)"), {"target": T[:5]}),
-        (ValueError, ("target has shape (6, 1)",), {"target": T[:, None]}),
-        (TypeError, ("float64", "integers"), {"target": T.astype(float)}),
-        (TypeError, ("bool", "integers"), {"target": T > 1}),
-        (TypeError, ("masked",), {"target": np.ma.array(T)}),
-        (TypeError, ("logits", "list"), {"logits": [[1.0]]}),
-        (TypeError, ("logits", "float16"), {"logits": Z.astype(np.float16)}),
-        (TypeError, ("logits", "masked"), {"logits": np.ma.array(Z)}),
-        (ValueError, ("logits", "strides", "ascontiguousarray"), {"logits": np.asfortranarray(Z)}),
-        (ValueError, ("logits has shape (6,)",), {"logits": Z[:, 0].copy()}),
-        (ValueError, ("logits has shape (6, 0)",), {"logits": Z[:, :0].copy()}),
-        (ValueError, ("reduction='none'", "'mean' or 'sum'"), {"reduction": "none"}),
-        (TypeError, ("out", "float64", "float32"), {"out": Z.astype(np.float64)}),
-        (ValueError, ("out has shape (5, 4)", "(6, 4)"), {"out": Z[:5].copy()}),
-        (ValueError, ("out", "read-only"), {"out": READ_ONLY}),
-        (ValueError, ("out shares memory",), {"out": Z}),
-    ],
-)
-def test_bad_arguments_of_softmax_cross_entropy(error, words, change):
-    given = {"logits": Z, "target": T, **change}
-    with refused(error, *words, arrays=[Z, *given.values()]):
-        pyopt.losses.softmax_cross_entropy(**given)
-
-
-@pytest.mark.parametrize(
-    ("error", "words", "change"),
-    [
-        (TypeError, ("target", "float64", "float32"), {"target": Z.astype(np.float64)}),
-        (ValueError, ("target has shape (6,)", "(6, 4)"), {"target": Z[:, 0].copy()}),
-        (ValueError, ("target", "strides"), {"target": np.asfortranarray(Z)}),
-        (ValueError, ("prediction", "strides"), {"prediction": Z[:, ::2]}),
-        (ValueError, ("out shares memory with prediction or target",), {"out": Z}),
-        (ValueError, ("reduction=None",), {"reduction": None}),
-    ],
-)
-def test_bad_arguments_of_squared_error(error, words, change):
-    given = {"prediction": Z + 1, "target": Z, **change}
-    with refused(error, *words, arrays=[Z, *given.values()]):
-        pyopt.losses.squared_error(**given)
+def test_the_sum_has_the_bits_of_the_tree(isa):
+    """The lanes of a leaf take the terms of tiles that start anywhere."""
+    rng = np.random.default_rng(0)
+    for n in (1, 31, 33, 1023, 1025, 4095, 4097, 300_001):
+        memory = np.empty(n + 16)
+        for offset in range(9):
+            x = memory[offset : offset + n]
+            x[:] = rng.normal(size=n) * 10.0 ** rng.integers(-8, 8, n)
+            value, _ = pyopt.losses.squared_error(x, np.zeros(n), "sum", out=np.empty(n + 16)[offset : offset + n])
+            same_bits(np.float64(value), np.float64(norms.tree_sum(x * x)), f"{n} from {offset}")

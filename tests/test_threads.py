@@ -366,6 +366,30 @@ def test_flush_to_zero_of_the_caller(rule, dtype, isa, n):
     assert inside.hex() == value.hex() != (0.0).hex()
 
 
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"),
+    reason="the layout of fenv_t is known for Linux on x86-64 and Arm only",
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_flush_to_zero_of_the_caller_in_layers(dtype, isa, training):
+    small = [dtype(np.finfo(dtype).tiny) * tame(shape, dtype, i) for i, shape in enumerate([(70, 5), (70, 5), 5, 5, 5])]
+
+    def results():
+        x, dy, weight, mean, var = (a.copy() for a in small)
+        y, *kept = pyopt.layers.batch_norm(x, mean, np.abs(var), weight, training=training)
+        slopes = pyopt.layers.batch_norm_backward(dy, x, *kept, weight, training=training)
+        found = [y, mean, *kept, *slopes, *pyopt.layers.bias_relu_backward(dy, x, weight)]
+        y, *kept = pyopt.layers.layer_norm(x, weight)
+        return [*found, y, *kept, *pyopt.layers.layer_norm_backward(dy, x, *kept, weight)]
+
+    want = results()
+    with flush_to_zero() as active:
+        got = results()
+        assert active(), "the caller's mode was changed"
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        same_bits(a, b, f"result {i}")
+
+
 def test_signal_module_is_left_alone():
     """Importing and stepping installs no handler."""
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]

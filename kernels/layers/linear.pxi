@@ -1,6 +1,3 @@
-from libc.string cimport memset
-
-
 cdef inline void multiply(const real* x, Py_ssize_t down, Py_ssize_t along, const real* w, real* z, Py_ssize_t rows,
                           Py_ssize_t inner, Py_ssize_t outputs) noexcept nogil:
     """z[i] += x[i * down + k * along] * w[k] for every k in order, 4 rows by 16 columns of z at a time."""

@@ -1,5 +1,11 @@
 """Linear: z = x w + b, and its gradients.
 
+.. math::
+
+    z_{ij} &= b_j + sum_k x_{ik} * w_{kj}
+
+    dw_{kj} &= sum_i x_{ik} * dz_{ij},    db_j = sum_i dz_{ij}
+
 z is (rows, outputs), x (rows, inputs), w (inputs, outputs), b (outputs,). The gradients of a loss with the gradient dz
 are dw = x^T dz and db, the sum of the rows of dz.
 
@@ -8,6 +14,7 @@ bits. Here every sum runs in the order of its index, one multiplication and one 
 dtype, so that the bits are the same everywhere.
 
 Ranges: float32 or float64 arrays of one dtype, C-contiguous, with shapes that fit. TypeError or ValueError else.
+Deviations: none.
 Source: D. Rumelhart, G. Hinton, R. Williams, "Learning representations by back-propagating errors", 1986,
 https://doi.org/10.1038/323533a0
 
@@ -57,25 +64,37 @@ def forward(x, w, b, out=None):
             raise ValueError(f"out has shape {out.shape}: must be {(rows, outputs)} and writable")
         if any(np.may_share_memory(out, a) for a in (x, w, b)):
             raise ValueError("out shares memory with x, w or b")
-    strides = (inputs * size, 0, 0, outputs * size)
-    engine.sweep(isa.tiles(), "layers.linear_forward", (x, w, b, z), strides, (rows, inputs, outputs))
+    strides, sizes = (inputs * size, 0, 0, outputs * size), (rows, inputs, outputs)
+    block, work = _cut(rows, inputs * outputs)
+    engine.sweep(isa.tiles(), "layers.linear_forward", (x, w, b, z), strides, sizes, block=block, work=work)
     return z
 
 
-def backward(x, dz):
-    """Return dw and db."""
+def backward(x, dz, bias=True):
+    """Return dw and db; None for db without ``bias``."""
     _check(x=x, dz=dz)
     if x.ndim != 2 or dz.ndim != 2 or len(x) != len(dz):
         raise ValueError(f"x has shape {x.shape}, dz {dz.shape}: must be (rows, inputs), (rows, outputs)")
-    return _gradient(x, dz), _gradient(np.ones((len(x), 1), x.dtype), dz)[0]  # 1 * dz is exact
+    db = _gradient(np.ones((len(x), 1), x.dtype), dz)[0] if bias else None  # 1 * dz is exact
+    return _gradient(x, dz), db
 
 
 def _gradient(x, dz):
     (rows, inputs), outputs, size = x.shape, dz.shape[1], x.itemsize
     dw = np.empty((inputs, outputs), x.dtype)
     strides, sizes = (size, 0, outputs * size), (inputs, inputs, rows, outputs)
-    engine.sweep(isa.tiles(), "layers.linear_backward", (x, dz, dw), strides, sizes)
+    block, work = _cut(inputs, rows * outputs)
+    engine.sweep(isa.tiles(), "layers.linear_backward", (x, dz, dw), strides, sizes, block=block, work=work)
     return dw
+
+
+def _cut(rows, products):
+    """Return the rows of a block, four at a time, and the elements that they are worth, at 16 products an element.
+
+    There is one block, or an even number of blocks of 2^18 products or more.
+    """
+    parts = 2 * (rows * products >> 19) or 1
+    return max(4, -(-rows // (4 * parts)) * 4), rows * products // 16
 
 
 def _check(x, **others):

@@ -1,9 +1,10 @@
 """Losses: value and gradient in one pass. ``LOSSES`` maps the stem of every file of this folder to its module.
 
-A module has ``reference(prediction, target, factor)``, which returns a term for every element or row, in float64, and
-the gradient; ``compute(prediction, target, gradient, mean)`` fills the gradient and returns the value.
+``loss.py`` of the folder above says what a module has. ``ELEMENTWISE`` are those with a term for every element; the
+others, with a term for every row, name in ``PIECES`` the functions of their form for a GPU.
 """
 
 from ..spec import discover
 
 LOSSES = discover(__name__, __path__)
+ELEMENTWISE = {stem: module for stem, module in LOSSES.items() if hasattr(module, "scalars")}

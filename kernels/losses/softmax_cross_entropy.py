@@ -1,47 +1,81 @@
-"""Softmax cross-entropy: the sum or the mean over rows of -ln softmax(logits)[target].
+r"""Softmax cross-entropy: the cross-entropy of labels, or of probabilities, under softmax(logits), for each row.
 
 .. math::
 
-    loss_i &= ln(sum_j e^{logits_{ij} - top_i}) - (logits_{i, target_i} - top_i)
+    q_{ij} &= (1 - label\_smoothing) target_{ij} + label\_smoothing / classes
 
-    gradient_{ij} &= factor * (softmax(logits_i)_j - [j = target_i])
+    loss_i &= -sum_j q_{ij} class\_weights_j ln softmax(logits_i)_j
 
-with top_i the largest logit of the row, and factor = 1 for the sum and 1 / rows for the mean, as CrossEntropyLoss of
-torch has it. The terms and their sum are float64; the sum over a row has 32 lanes of the dtype of the logits.
+    gradient_{ij} &= mass_i softmax(logits_i)_j - q_{ij} class\_weights_j, mass_i = sum_j q_{ij} class\_weights_j
 
-Ranges: logits (rows, classes) float32 or float64, C-contiguous, classes >= 1; target (rows,) integers in [0, classes).
-TypeError or ValueError else; a mean of nothing is a ValueError. A NaN or +inf among its logits makes a row NaN.
-Deviations: probabilities below e^-87 (float32) or e^-708 (float64) times that of the top are 0.
+For a label, target is 1 at it and 0 elsewhere. With top_i the largest logit of the row, softmax is e^(logits - top_i)
+over its sum total_i, and loss_i = mass_i ln total_i - sum_j q_ij class_weights_j (logits_ij - top_i): nothing overflows
+and nothing cancels. Terms are float64; sums over a row have 32 lanes of the dtype of the logits. A row whose label is
+ignore_index has loss and gradient 0, whatever its logits.
+
+Ranges: logits (rows, classes) float32 or float64, C-contiguous, classes >= 1; target (rows,) integers in [0, classes)
+or ignore_index, or an array like logits of probabilities in [0, 1]; class_weights (classes,) finite and >= 0;
+label_smoothing in [0, 1]; ignore_index an integer, only for labels. TypeError or ValueError else. A NaN or +inf among
+its logits makes a row NaN. That the probabilities of a row sum to 1 is not checked.
+Deviations: as CrossEntropyLoss of torch for two axes, with weights of the samples. Probabilities below e^-87 (float32)
+or e^-708 (float64) times that of the top are 0.
 Source: J. Bridle, "Probabilistic interpretation of feedforward classification network outputs, with relationships to
-statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-9_28
+statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-9_28; smoothing: C. Szegedy et al.,
+"Rethinking the Inception architecture for computer vision", 2016, https://arxiv.org/abs/1512.00567
 
 >>> import numpy as np, pyopt
->>> value, gradient = pyopt.losses.softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
+>>> value, gradient = pyopt.losses.softmax_cross_entropy(np.zeros((1, 4)), np.array([2]), label_smoothing=0.2)
 >>> round(value, 6)
 1.386294
->>> print(gradient)
-[[ 0.25  0.25 -0.75  0.25]]
+>>> print(gradient.round(6))
+[[ 0.2  0.2 -0.6  0.2]]
 """
 
 import numpy as np
 
-from .. import engine, isa
 from ..numerics import exp, log
 
-
-def reference(logits, target, factor):
-    rows = np.arange(len(target))
-    with np.errstate(all="ignore"):
-        top = logits.max(axis=1, keepdims=True)  # in any order: it has the same bits, and with a NaN the row is NaN
-        d = exp(logits - top)
-        total = _lane_sum(d)
-        gap = logits[rows, target].astype(np.float64) - top[:, 0].astype(np.float64)
-        gradient = d * (factor / total)[:, None]
-        gradient[rows, target] -= factor
-        return log(total.astype(np.float64)) - gap, gradient
+PIECES = (
+    "exponential", "gap", "label_slope", "mass", "scale", "slope", "smoothed", "soft_target", "soft_term", "term",
+)  # fmt: skip
 
 
-def _lane_sum(x):
+def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
+    """Return terms and gradient for labels; -1 stands for a row that is ignored.
+
+    hot (rows,) is the weight of the label, weight (rows,) that of the row, share (classes,) what smoothing gives each
+    class, share_sum its sum; all in the dtype of the logits.
+    """
+    rows, label = np.arange(len(target)), np.maximum(target, 0)
+    top = logits.max(axis=1, keepdims=True)  # in any order: it has the same bits, and with a NaN the row is NaN
+    gap = _double(hot) * (_double(logits[rows, label]) - _double(top[:, 0]))
+    if smooth:
+        gap = gap + _double(weight) * _double(lane_sum(share * (logits - top)))
+    d = exp(logits - top)
+    total = lane_sum(d)
+    mass = hot + weight * share_sum if smooth else hot
+    gradient = d * ((factor * mass) / total)[:, None]
+    if smooth:
+        gradient = gradient - (factor * weight)[:, None] * share
+    gradient[rows, label] -= factor * hot
+    gradient[target < 0] = 0
+    return np.where(target < 0, 0.0, _double(mass) * log(_double(total)) - gap), gradient
+
+
+def reference_soft(logits, target, weight, keep, share, factor):
+    """Return terms and gradient for probabilities; keep (classes,) is what they are multiplied by before smoothing."""
+    top = logits.max(axis=1, keepdims=True)
+    q = target * keep + share
+    mass = lane_sum(q)
+    dot = lane_sum(q * (logits - top))
+    d = exp(logits - top)
+    total = lane_sum(d)
+    f = factor * weight
+    gradient = d * ((f * mass) / total)[:, None] - f[:, None] * q
+    return _double(weight) * (_double(mass) * log(_double(total)) - _double(dot)), gradient
+
+
+def lane_sum(x):
     """The sums of the rows: column j goes to lane j mod 32, lanes fold by halves."""
     lanes = np.zeros((len(x), 32), x.dtype)
     for j in range(0, x.shape[1], 32):
@@ -53,9 +87,5 @@ def _lane_sum(x):
     return lanes[:, 0]
 
 
-def compute(logits, target, gradient, mean):
-    (rows, classes), size = logits.shape, logits.itemsize
-    count = rows if mean else 1
-    arrays, strides = (logits, target, gradient), (classes * size, target.itemsize, classes * size)
-    name = "losses.softmax_cross_entropy"
-    return engine.sweep(isa.tiles(), name, arrays, strides, (rows, classes), (1.0 / count,), True) / count
+def _double(x):
+    return x.astype(np.float64)

@@ -1,11 +1,13 @@
-"""Squared error: the sum or the mean of (prediction - target)^2 over all elements.
+"""Squared error: (prediction - target)^2 of every element.
 
-Gradient: factor * (prediction - target), with factor = 2 for the sum and 2 / n for the mean of n elements, as
-MSELoss of torch has it. The value is summed in float64.
+.. math::
 
-Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous. TypeError or ValueError else; a
-mean of nothing is a ValueError.
-Deviations: none.
+    loss = (prediction - target)^2
+
+    gradient = 2 (prediction - target)
+
+Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous. TypeError or ValueError else.
+Deviations: none; as MSELoss of torch, with weights of the samples. Terms are float64.
 Source: A. M. Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes", 1805,
 https://gallica.bnf.fr/ark:/12148/bpt6k15209372
 
@@ -19,18 +21,12 @@ https://gallica.bnf.fr/ark:/12148/bpt6k15209372
 
 import numpy as np
 
-from .. import engine, isa
+
+def scalars(scale):
+    return (2.0 * scale,)
 
 
 def reference(prediction, target, factor):
-    with np.errstate(all="ignore"):
-        d = prediction - target
-        x = d.astype(np.float64)
-        return (x * x).ravel(), factor * d
-
-
-def compute(prediction, target, gradient, mean):
-    count = prediction.size if mean else 1
-    arrays, strides = (prediction, target, gradient), (prediction.itemsize,) * 3
-    name, sizes = "losses.squared_error", (prediction.size,)
-    return engine.sweep(isa.tiles(), name, arrays, strides, sizes, (2.0 / count,), True) / count
+    d = prediction - target
+    x = d.astype(np.float64)
+    return x * x, factor * d

@@ -25,4 +25,4 @@ cdef void huber_l1_prox(real* p, const real* step, real alpha, real delta, Py_ss
         t = step[i] * alpha
         inside = p[i] * (delta / (delta + t))
         outside = soft(p[i], t)
-        p[i] = inside if absolute(p[i]) <= delta + t else outside
+        p[i] = inside if magnitude(p[i]) <= delta + t else outside

@@ -1,5 +1,5 @@
-from ..numerics_cuda import positive
+from ..numerics_cuda import zero
 
 
 def non_negative_prox(p, step):
-    return positive(p)
+    return zero(p) if p <= 0 else p

@@ -1,0 +1,86 @@
+"""Layer norm: every row shifted to mean 0 and scaled to variance 1, then by a learned weight and bias.
+
+.. math::
+
+    y &= (x - mean) * inv_std * weight + bias,    inv_std = 1 / sqrt(var + eps)
+
+    dbias &= sum dy,    dweight = sum dy * (x - mean) * inv_std,    both over rows
+
+    dx &= inv_std * (g - mean(g) - (x - mean) * inv_std * mean(g * (x - mean) * inv_std)),    g = dy * weight
+
+with mean and var over the numbers of a row. x is (rows, columns). The sums over a row are float64 in 32 lanes, of x
+less its first number; those over rows go over the tree of a batch (``norms.py``). mean and inv_std stay in float64.
+
+Ranges: arrays of one dtype, float32 or float64, C-contiguous, columns >= 1; eps > 0. TypeError or ValueError else.
+Deviations: none.
+Source: J. L. Ba, J. R. Kiros, G. Hinton, "Layer normalization", 2016, https://arxiv.org/abs/1607.06450
+
+>>> import numpy as np, pyopt
+>>> y, mean, inv_std = pyopt.layers.layer_norm(np.array([[1.0, 3.0], [-5.0, 5.0]]))
+>>> print(y.round(3))
+[[-1.  1.]
+ [-1.  1.]]
+"""
+
+import numpy as np
+
+from .. import engine, isa, norms
+from ..numerics import ieee
+
+
+def reference_forward(x, weight, bias, eps):
+    """Return y, mean and inv_std."""
+    with np.errstate(all="ignore"):
+        wide, count = x.astype(np.float64), float(x.shape[1])
+        at = np.where(np.isfinite(wide[:, 0]), wide[:, 0], 0.0)
+        d = wide - at[:, None]
+        total = norms.row_sum(d)
+        average = total / count
+        variance = (norms.row_sum(d * d) - total * average) / count
+        mean = at + average
+        inv_std = 1.0 / np.sqrt(np.where(variance < 0, 0.0, variance) + eps)
+        y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * weight + bias
+        return y, mean, inv_std
+
+
+def reference_backward(dy, x, weight, mean, inv_std):
+    """Return dx, dweight and dbias."""
+    with np.errstate(all="ignore"):
+        wide, count = dy.astype(np.float64), float(x.shape[1])
+        d = x.astype(np.float64) - mean[:, None]
+        g = wide * weight.astype(np.float64)
+        share = (norms.row_sum(g) / count).astype(x.dtype)[:, None]
+        slope = (norms.row_sum(g * d) * inv_std * inv_std / count).astype(x.dtype)[:, None]
+        dx = ((dy * weight - share) - _centred(x, mean) * slope) * inv_std.astype(x.dtype)[:, None]
+        dweight = norms.batch_sum((wide * (d * inv_std[:, None]))[:, :, None])
+        return dx, dweight.astype(x.dtype), norms.batch_sum(wide[:, :, None]).astype(x.dtype)
+
+
+def _centred(x, mean):
+    """Return x - mean, with mean as a sum of two numbers of x's dtype, which loses nothing."""
+    high = mean.astype(x.dtype)
+    low = (mean - high.astype(np.float64)).astype(x.dtype)
+    return (x - high[:, None]) - low[:, None]
+
+
+def forward(x, weight, bias, eps, y):
+    """Fill y; return mean and inv_std. All arrays are checked, and x is (rows, columns)."""
+    (rows, columns), size = x.shape, x.itemsize
+    mean, inv_std = np.empty(rows), np.empty(rows)
+    arrays = (x, weight, bias, y, mean, inv_std, np.array([eps]))
+    strides = (columns * size, 0, 0, columns * size, 8, 8, 0)
+    engine.sweep(isa.tiles(), "layers.layer_norm_forward", arrays, strides, (rows, columns))
+    return mean, inv_std
+
+
+def backward(dy, x, weight, mean, inv_std, dx):
+    """Fill dx; return dweight and dbias. All arrays are checked, and x is (rows, columns)."""
+    rows, columns = x.shape
+    leaves = -(-rows // norms.SAMPLES)
+    sums = np.zeros((max(leaves, 1), 2, columns))
+    arrays, sizes = (dy, x, weight, mean, inv_std, dx, sums), (leaves, 0, rows, columns)
+    engine.sweep(isa.tiles(), "layers.layer_norm_backward", arrays, (0,) * 7, sizes, block=1, first=1)
+    engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)
+    with ieee():
+        dbias, dweight = sums[0].astype(x.dtype)
+        return dweight, dbias

@@ -1,0 +1,6 @@
+from ..numerics_cuda import double, gate, relu
+
+
+def hinge(prediction, target, factor, one):
+    m = one - target * prediction
+    return double(relu(m)), gate(m, factor * -target)

@@ -1,0 +1,11 @@
+from ..numerics_cuda import double, magnitude
+
+
+def huber(prediction, target, factor, delta, half):
+    d = prediction - target
+    a = magnitude(d)
+    c = delta if a > delta else a
+    term = double(c) * (double(a) - double(half) * double(c))
+    slope = -delta if d < -delta else d
+    slope = delta if slope > delta else slope
+    return term, factor * slope

@@ -1,0 +1,7 @@
+from ..numerics_cuda import double, gate, relu
+
+
+def squared_hinge(prediction, target, factor, one):
+    m = one - target * prediction
+    h = relu(m)
+    return double(h) * double(h), gate(m, factor * (h * -target))

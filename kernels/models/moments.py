@@ -1,0 +1,50 @@
+"""Sums over weighted rows: sum_i weight_i sum_j x_ij, and sum_i weight_i sum_j (x_ij - centre_j)^2.
+
+A row's sum runs in the order of its columns in float64, the rows go over the tree of ``norms``. Estimators take the
+scale of their data from it.
+
+Ranges: x (rows, columns), centre (columns,) and weight (rows,) float32 or float64 of one dtype, C-contiguous. The
+caller checks them: this is the inside of ``pyopt.estimators``.
+Source: K. Pearson, "Contributions to the mathematical theory of evolution", 1894,
+https://doi.org/10.1098/rsta.1894.0003
+
+>>> import numpy as np
+>>> from pyopt.kernels.models import moments
+>>> x, weight = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0])
+>>> moments.first(x, weight), moments.second(x, np.ones(2), weight)
+(73.0, 131.0)
+"""
+
+import numpy as np
+
+from .. import engine, isa, norms
+
+
+def reference_first(x, weight):
+    with np.errstate(all="ignore"):
+        return norms.tree_sum(weight.astype(np.float64) * _along(x.astype(np.float64)))
+
+
+def reference_second(x, centre, weight):
+    with np.errstate(all="ignore"):
+        d = (x - centre).astype(np.float64)
+        return norms.tree_sum(weight.astype(np.float64) * _along(d * d))
+
+
+def _along(x):
+    total = np.zeros(len(x))
+    for j in range(x.shape[1]):
+        total = total + x[:, j]
+    return total
+
+
+def first(x, weight):
+    """Return the weighted sum of the elements of x."""
+    strides = (x.shape[1] * x.itemsize, weight.itemsize)
+    return engine.sweep(isa.tiles(), "models.weighted_sums", (x, weight), strides, x.shape, (), True)
+
+
+def second(x, centre, weight):
+    """Return the weighted sum of the squares of the elements of x, as they differ from the centre of their column."""
+    strides = (x.shape[1] * x.itemsize, 0, weight.itemsize)
+    return engine.sweep(isa.tiles(), "models.weighted_squares", (x, centre, weight), strides, x.shape, (), True)

@@ -1,0 +1,130 @@
+"""Checks of what a layer is given: each raises TypeError or ValueError, or returns what the kernels take."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from ._arrays import Array
+from .kernels import checks
+from .kernels.spec import Hyper
+
+
+def planes(x: Any, name: str) -> Array:
+    """Return x as (samples, channels, pixels)."""
+    checks.rows_array(x, name)
+    if x.ndim < 2:
+        raise ValueError(f"{name} has shape {x.shape}: must be (samples, channels) or (samples, channels, ...)")
+    made: Array = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    return made
+
+
+def rows(x: Any, name: str) -> Array:
+    """Return x as (rows, columns)."""
+    checks.rows_array(x, name)
+    if x.ndim == 0:
+        raise ValueError(f"{name} has shape (): must be (..., columns)")
+    made: Array = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return made
+
+
+def biased(x: Any, bias: Any, taken: Any, dy: Any = None) -> tuple[Array, Array]:
+    """Check the arrays of a layer that adds a bias; return x as (rows, columns), and what takes the result."""
+    matrix = rows(x, "x")
+    vector(bias, x, "bias", x.shape[-1:])
+    if dy is not None:
+        like(dy, x, "dy", "x")
+    return matrix, out(taken, x, dy=dy, x=x, bias=bias)
+
+
+def vector(a: Any, x: Array, name: str, shape: tuple[int, ...]) -> None:
+    """Check a vector of x's dtype and the shape given."""
+    checks.rows_array(a, name)
+    if a.dtype != x.dtype:
+        raise TypeError(f"{name} has dtype {a.dtype}, x {x.dtype}: they must agree")
+    if a.shape != shape:
+        raise ValueError(f"{name} has shape {a.shape}: must be {shape}, as x has shape {x.shape}")
+
+
+def running(mean: Array | None, var: Array | None, training: bool, **others: Array | None) -> None:
+    """Check that running statistics are there where they are needed, and can be updated in training."""
+    if (mean is None) != (var is None):
+        raise ValueError("running_mean and running_var: give both or neither")
+    if not training and mean is None:
+        raise ValueError("running_mean=None, running_var=None: training=False needs them")
+    if training and mean is not None and var is not None:
+        written(mean, "running_mean", running_var=var, **others)
+        written(var, "running_var", **others)
+
+
+def statistic(a: Any, name: str, shape: tuple[int, ...]) -> None:
+    """Check what a forward pass returned in float64."""
+    checks.rows_array(a, name)
+    if a.dtype != np.float64:
+        raise TypeError(f"{name} has dtype {a.dtype}: must be float64, as the forward pass returned it")
+    if a.shape != shape:
+        raise ValueError(f"{name} has shape {a.shape}: must be {shape}, as the forward pass returned it")
+
+
+def like(a: Any, other: Array, name: str, other_name: str) -> None:
+    """Check an array that goes with another one element by element."""
+    checks.rows_array(a, name)
+    if a.dtype != other.dtype:
+        raise TypeError(f"{name} has dtype {a.dtype}, {other_name} {other.dtype}: they must agree")
+    if a.shape != other.shape:
+        raise ValueError(f"{name} has shape {a.shape}, {other_name} {other.shape}: they must agree")
+
+
+def out(given: Any, like_x: Array, /, **others: Array | None) -> Array:
+    """Return the array that takes the result."""
+    if given is None:
+        return np.empty_like(like_x, subok=False)
+    like(given, like_x, "out", "x")
+    written(given, "out", **others)
+    taken: Array = given
+    return taken
+
+
+def written(a: Array, name: str, /, **others: Array | None) -> None:
+    """Refuse an array that cannot be written to, or that shares memory with another one."""
+    if not a.flags.writeable:
+        raise ValueError(f"{name} is read-only: it is written to")
+    for other_name, other in others.items():
+        if other is not None and np.may_share_memory(a, other):
+            raise ValueError(f"{name} shares memory with {other_name}, which it would overwrite")
+
+
+def ones(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
+    """Return a, or ones."""
+    return np.ones(shape, x.dtype) if a is None else a
+
+
+def zeros(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
+    """Return a, or zeros."""
+    return np.zeros(shape, x.dtype) if a is None else a
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return a checked bool."""
+    checked: bool = Hyper(name, False).check(value)
+    return checked
+
+
+def index(value: Any, name: str, bits: int) -> int:
+    """Return a checked integer of so many bits."""
+    try:
+        number = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: must be an integer in [0, 2^{bits})") from None
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"{name}={value!r}: must be an integer in [0, 2^{bits})")
+    return number
+
+
+def form(approximate: Any) -> None:
+    """Check the form of GELU."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate={approximate!r}: must be 'none' or 'tanh'")

@@ -1,0 +1,144 @@
+"""A batch of images and what goes with its samples, checked before anything is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._arrays import Array
+from ..kernels import checks
+
+LAYOUTS = ("NCHW", "NHWC")
+BORDERS = ("constant", "edge")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one layout, with its lengths by name."""
+
+    images: Array
+    layout: str
+
+    def __post_init__(self) -> None:
+        choice("layout", self.layout, LAYOUTS)
+        images_array(self.images, "images")
+        if self.images.ndim != 4 or 0 in self.images.shape[1:]:
+            raise ValueError(f"images has shape {self.images.shape}: must be {self.layout}, no axis but N empty")
+        if self.images[:1].size >= 2**31:
+            raise ValueError(f"images has shape {self.images.shape}: a sample must have fewer than 2^31 elements")
+
+    @property
+    def last(self) -> bool:
+        """Whether the channels are the last axis."""
+        return self.layout == "NHWC"
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        channels: int = self.images.shape[3 if self.last else 1]
+        return channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        shape: tuple[int, ...] = self.images.shape
+        return (shape[1], shape[2]) if self.last else (shape[2], shape[3])
+
+    @property
+    def real(self) -> Any:
+        """The dtype that the kernels compute in."""
+        return np.float64 if self.images.dtype == np.float64 else np.float32
+
+    def fill(self, value: Any) -> Array:
+        """Return the number for each channel beyond the image."""
+        fill = finite("fill", value, self.real)
+        if fill.shape not in ((), (self.channels,)):
+            raise ValueError(
+                f"fill has shape {fill.shape}: must be a number, or one for each of {self.channels} channels"
+            )
+        if self.images.dtype == np.uint8 and ((fill < 0) | (fill > 255)).any():
+            raise ValueError(f"fill={value!r}: must be in [0, 255] for uint8 images")
+        return np.ascontiguousarray(np.broadcast_to(fill, self.channels))
+
+    def rows(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        """Return finite numbers of this shape for each sample."""
+        given = finite(name, value, self.real)
+        want = (len(self.images), *shape)
+        if given.shape not in (shape, want):
+            raise ValueError(f"{name} has shape {given.shape}: must be {want}, or {shape} for all samples")
+        return np.ascontiguousarray(np.broadcast_to(given, want))
+
+    def integers(self, name: str, value: Any, shape: tuple[int, ...] = ()) -> Array:
+        """Return int64 numbers of this shape for each sample."""
+        given = np.asarray(value)
+        want = (len(self.images), *shape)
+        if given.dtype.kind not in "iu" and given.size:
+            raise TypeError(f"{name} has dtype {given.dtype}: must be integers")
+        if given.shape not in (shape, want):
+            raise ValueError(f"{name} has shape {given.shape}: must be {want}, or {shape} for all samples")
+        if given.size and (int(given.min()) < -(2**31) or int(given.max()) >= 2**31):
+            raise ValueError(f"{name} holds {given.min()} to {given.max()}: must be in [-2^31, 2^31)")
+        return np.ascontiguousarray(np.broadcast_to(given, want), np.int64)
+
+    def boxes(self, value: Any) -> Array:
+        """Return boxes (top, left, bottom, right), clipped to the image; none where ``value`` is None."""
+        if value is None:
+            return np.zeros((len(self.images), 4), np.int32)
+        given, (height, width) = self.integers("boxes", value, (4,)), self.size
+        return np.ascontiguousarray(np.clip(given, 0, (height, width, height, width)), np.int32)
+
+    def result(self, out: Array | None, size: tuple[int, int] | None = None) -> Array:
+        """Return the array for the result: ``out``, if it fits."""
+        shape = (size or self.size, (self.channels,))
+        want = (len(self.images), *(shape[0] + shape[1] if self.last else shape[1] + shape[0]))
+        if out is None:
+            return np.empty(want, self.images.dtype)
+        images_array(out, "out")
+        if out.shape != want or out.dtype != self.images.dtype:
+            raise ValueError(f"out is {out.dtype} of shape {out.shape}: must be {self.images.dtype} of shape {want}")
+        if not out.flags.writeable:
+            raise ValueError("out is read-only: it takes the result")
+        if np.may_share_memory(out, self.images):
+            raise ValueError("out shares memory with images: every pixel is made of several")
+        return out
+
+
+def images_array(a: Any, name: str) -> None:
+    """Raise where ``a`` is no C-contiguous array of uint8, float32 or float64."""
+    if isinstance(a, np.ndarray) and not checks.masked(a):
+        if a.dtype.name not in ("uint8", *checks.REALS):
+            raise TypeError(f"{name} has dtype {a.dtype}: must be uint8, float32 or float64")
+        if a.dtype == np.uint8:
+            if not a.flags.c_contiguous:
+                raise ValueError(f"{name} has strides {a.strides} for shape {a.shape}: np.ascontiguousarray is needed")
+            return
+    checks.rows_array(a, name)
+
+
+def finite(name: str, value: Any, real: Any) -> Array:
+    """Return finite numbers in the dtype ``real``."""
+    given = np.asarray(value)
+    if given.dtype.kind not in "iufb" or given.dtype.kind == "b":
+        raise TypeError(f"{name} has dtype {given.dtype}: must be numbers")
+    with np.errstate(over="ignore"):
+        given = given.astype(real)
+    if not np.isfinite(given).all():
+        raise ValueError(f"{name} holds inf or NaN: must be finite numbers")
+    return given
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise where ``value`` is none of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+
+
+def natural(name: str, value: Any, high: int = 2**31) -> int:
+    """Return an integer in [0, high)."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}={value!r}: must be an integer in [0, {high})")
+    if not 0 <= value < high:
+        raise ValueError(f"{name}={value!r}: must be an integer in [0, {high})")
+    return int(value)

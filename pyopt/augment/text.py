@@ -1,0 +1,225 @@
+"""Augmentation of text: synonyms, insertion, deletion and swap of words, in pure Python.
+
+A text is a string, split at white space and joined by single spaces, or a list of words, which gives a list. The same
+seed gives the same result, with any version of Python from 3.2 on: only ``random()`` of its generator is used.
+
+Source: J. Wei, K. Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks",
+2019, https://arxiv.org/abs/1901.11196
+
+>>> import pyopt
+>>> pyopt.augment.swap("one two three four", n=1, seed=3)
+'three two one four'
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+from ..kernels.spec import Hyper
+
+Words = TypeVar("Words", str, list[str])
+Table = Mapping[str, Sequence[str]]
+
+# words that carry little meaning, which are not replaced
+STOP_WORDS = """
+a about after all am an and any are as at be because been before being between both but by can could did do does
+doing down during each few for from had has have having he her here hers him his how i if in into is it its just me
+more most my no nor not now of off on once only or other our out over own same she should so some such than that the
+their them then there these they this those through to too under until up very was we were what when where which
+while who whom why will with would you your
+"""
+STOP = frozenset(STOP_WORDS.split())
+
+
+def replace(
+    text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int, synonyms: Table | None = None
+) -> Words:
+    """Return the text with up to ``n`` different words replaced by a synonym, everywhere that they stand.
+
+    Parameters
+    ----------
+    text : str or list of str
+    alpha : float in [0, 1]
+        The share of the words: n = max(1, int(alpha * number of words)), and 0 for alpha = 0.
+    n : int >= 0
+        The number itself, instead of ``alpha``.
+    seed : int >= 0
+    synonyms : dict of word to list of synonyms, looked up as it stands, then in lower case
+        None takes WordNet through nltk.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is out of range.
+    ImportError
+        Where WordNet is wanted but not installed.
+    """
+    words, rng, count, find = _start(text, alpha, n, seed, synonyms)
+    places: dict[str, list[int]] = {}
+    for i, word in enumerate(words):
+        places.setdefault(word, []).append(i)
+    candidates = [word for word in places if word.lower() not in STOP]
+    _shuffle(candidates, rng)
+    for word in candidates:
+        if count == 0:
+            break
+        if choices := find(word):
+            count -= 1
+            chosen = choices[_below(len(choices), rng)]
+            for i in places[word]:
+                words[i] = chosen
+    return _as(text, words)
+
+
+def insert(text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int, synonyms: Table | None = None) -> Words:
+    """Return the text with ``n`` synonyms of its words inserted at random places; see ``replace`` for the arguments."""
+    words, rng, count, find = _start(text, alpha, n, seed, synonyms)
+    sources = [choices for word in words if word.lower() not in STOP and (choices := find(word))]
+    for _ in range(count if sources else 0):
+        choices = sources[_below(len(sources), rng)]
+        words.insert(_below(len(words) + 1, rng), choices[_below(len(choices), rng)])
+    return _as(text, words)
+
+
+def swap(text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int) -> Words:
+    """Return the text with two of its words swapped, ``n`` times; see ``replace`` for the arguments."""
+    words, rng, count, _ = _start(text, alpha, n, seed, {})
+    for _ in range(count if len(words) > 1 else 0):
+        i = _below(len(words), rng)
+        j = (i + 1 + _below(len(words) - 1, rng)) % len(words)
+        words[i], words[j] = words[j], words[i]
+    return _as(text, words)
+
+
+def delete(text: Words, p: float = 0.1, *, seed: int) -> Words:
+    """Return the text without some of its words, each deleted with probability ``p`` in [0, 1]; one is always left."""
+    words, rng, _, _ = _start(text, 0.0, None, seed, {})
+    Hyper("p", 0.0, high=1.0, closed=True).check(p)
+    if not words:
+        return _as(text, words)
+    kept = [word for word in words if rng.random() >= p]
+    return _as(text, kept or [words[_below(len(words), rng)]])
+
+
+@dataclass(frozen=True)
+class Text:
+    """A random augmentation of texts: each one goes through one of the four operations, all equally likely.
+
+    Parameters
+    ----------
+    replace, insert, swap : alpha in [0, 1] of ``replace``, ``insert``, ``swap``; 0 leaves the operation out
+    delete : p in [0, 1] of ``delete``; 0 leaves it out
+    synonyms : dict of word to list of synonyms; None takes WordNet through nltk
+
+    >>> augment = Text(replace=0.5, insert=0.0, swap=0.0, delete=0.0, synonyms={"quick": ["fast"]})
+    >>> augment(["the quick fox", "a quick one"], seed=0)
+    ['the fast fox', 'a fast one']
+    """
+
+    replace: float = 0.1
+    insert: float = 0.1
+    swap: float = 0.1
+    delete: float = 0.1
+    synonyms: Table | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("replace", "insert", "swap", "delete"):
+            Hyper(name, 0.0, high=1.0, closed=True).check(getattr(self, name))
+        if not any((self.replace, self.insert, self.swap, self.delete)):
+            raise ValueError("replace, insert, swap and delete are all 0: at least one must be above")
+
+    def __call__(self, texts: Sequence[Words], *, seed: int, step: int = 0) -> list[Words]:
+        """Return each text augmented once; ``seed``, ``step`` and the place of a text choose its random numbers."""
+        if isinstance(texts, str):
+            raise TypeError(f"texts={texts!r}: must be a list of texts")
+        _check_seed("seed", seed)
+        _check_seed("step", step)
+        return [self._one(text, random.Random(f"{seed} {step} {i}")) for i, text in enumerate(texts)]
+
+    def _one(self, text: Words, rng: random.Random) -> Words:
+        names = [name for name in ("replace", "insert", "swap", "delete") if getattr(self, name) > 0]
+        name = names[_below(len(names), rng)]
+        seed = int(rng.random() * 2.0**53)
+        if name == "delete":
+            return delete(text, self.delete, seed=seed)
+        if name == "swap":
+            return swap(text, self.swap, seed=seed)
+        operation = replace if name == "replace" else insert
+        return operation(text, getattr(self, name), seed=seed, synonyms=self.synonyms)
+
+
+@lru_cache(maxsize=1)
+def wordnet() -> Callable[[str], list[str]]:
+    """Return the function from a word to its synonyms in WordNet, sorted; raise ImportError where it is missing."""
+    try:
+        from nltk.corpus import wordnet as corpus
+
+        corpus.ensure_loaded()
+    except (ImportError, LookupError) as error:
+        raise ImportError(
+            "synonyms=None takes WordNet, which is not installed: `pip install nltk` and `python -m nltk.downloader "
+            "wordnet`, or give synonyms={word: [synonym, ...]}"
+        ) from error
+
+    @lru_cache(maxsize=65536)
+    def find(word: str) -> list[str]:
+        names = {lemma.name().replace("_", " ") for group in corpus.synsets(word) for lemma in group.lemmas()}
+        return sorted(name for name in names if name.lower() != word.lower())
+
+    return find
+
+
+def _start(
+    text: Any, alpha: float, n: int | None, seed: int, synonyms: Table | None
+) -> tuple[list[str], random.Random, int, Callable[[str], Sequence[str]]]:
+    """Return words, generator, number of changes, and how to find synonyms, all checked."""
+    if isinstance(text, str):
+        words = text.split()
+    elif isinstance(text, list) and all(isinstance(word, str) for word in text):
+        words = list(text)
+    else:
+        raise TypeError(f"text={text!r}: must be a string or a list of strings")
+    Hyper("alpha", 0.0, high=1.0, closed=True).check(alpha)
+    if n is None:
+        n = max(1, int(alpha * len(words))) if alpha > 0 else 0
+    elif isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n={n!r}: must be None or an integer >= 0")
+    elif n < 0:
+        raise ValueError(f"n={n!r}: must be None or an integer >= 0")
+    _check_seed("seed", seed)
+    rng = random.Random(seed)
+    if synonyms is None:
+        return words, rng, n, wordnet()
+    if not isinstance(synonyms, Mapping):
+        raise TypeError(f"synonyms={synonyms!r}: must be None or a dict of word to list of synonyms")
+    table = synonyms
+    for word, choices in table.items():
+        if isinstance(choices, str):
+            raise TypeError(f"synonyms[{word!r}]={choices!r}: must be a list of synonyms")
+    return words, rng, n, lambda word: table.get(word) or table.get(word.lower()) or ()
+
+
+def _check_seed(name: str, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"{name}={seed!r}: must be an integer >= 0")
+    if seed < 0:
+        raise ValueError(f"{name}={seed!r}: must be an integer >= 0")
+
+
+def _below(n: int, rng: random.Random) -> int:
+    return min(int(rng.random() * n), n - 1)
+
+
+def _shuffle(items: list[str], rng: random.Random) -> None:
+    for i in range(len(items) - 1, 0, -1):
+        j = _below(i + 1, rng)
+        items[i], items[j] = items[j], items[i]
+
+
+def _as(text: Words, words: list[str]) -> Words:
+    result: Any = " ".join(words) if isinstance(text, str) else words
+    return cast("Words", result)

@@ -1,0 +1,157 @@
+"""What the targets are: numbers or classes; how they are checked, encoded and scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import validate_data
+
+from .._arrays import Array
+from ..kernels.models import softmax
+from ..kernels.numerics import exp_any
+from ._losses import CLASSIFICATION, REGRESSION, Loss
+from ._rates import centre_and_spread
+
+REALS = (np.float64, np.float32)
+
+
+class Targets:
+    """What regression and classification have from the estimator."""
+
+    _sparse: bool
+    _outputs: Callable[[Any], Array]
+    _outputs_of: Callable[[Any, Array], Array]
+
+
+class Numbers(Targets):
+    """Regression: targets of one or more columns, as the features' dtype."""
+
+    losses = REGRESSION
+    loss: str
+    loss_options: Any
+
+    def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
+        if self.loss not in REGRESSION:
+            raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(REGRESSION)}")
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr" if self._sparse else False, dtype=REALS, order="C", multi_output=True,
+            y_numeric=True, reset=fresh,
+        )  # fmt: skip
+        if fresh:
+            self._columns = None if y.ndim == 1 else y.shape[1]
+        elif self._columns != (None if y.ndim == 1 else y.shape[1]):
+            raise ValueError(f"y has shape {y.shape}: the columns must be those of the first call, {self._columns}")
+        return X, y
+
+    def _targets(self, y: Array, weight: Array | None, dtype: Any) -> tuple[Array, Array | None]:
+        self._loss = Loss(self.loss, self._columns or 1, self.loss_options)
+        return np.ascontiguousarray(y.reshape(len(y), -1), dtype), weight
+
+    def _first_intercept(self, target: Array, weight: Array) -> Array:
+        centre = centre_and_spread(target, weight)[0]
+        if self.loss != "poisson":
+            return centre
+        if (target < 0).any():
+            raise ValueError(f"y has {target.min()} among its numbers: loss='poisson' is for counts, which are >= 0")
+        return np.array([math.log(x) if x > 0 else 0.0 for x in centre.tolist()])
+
+    def _spread(self, target: Array, weight: Array) -> float:
+        return 1.0 if self.loss == "poisson" else centre_and_spread(target, weight)[1]
+
+    def _score_rows(self, X: Any, y: Array, weight: Array, rows: Array) -> float:
+        return float(r2_score(y[rows], self._shaped(self._outputs_of(X, rows)), sample_weight=weight[rows]))
+
+    def _shaped(self, z: Array) -> Array:
+        if self.loss == "poisson":
+            z = exp_any(z)  # the outputs are logarithms of rates
+        return z[:, 0] if self._columns is None else z
+
+    def predict(self, X: Any) -> Array:
+        """Return the predicted targets, of the shape of ``y`` in ``fit``."""
+        return self._shaped(self._outputs(X))
+
+
+class Classes(Targets):
+    """Classification: labels of any kind; ``class_weight`` multiplies the weights of the samples."""
+
+    losses = CLASSIFICATION
+    loss: str
+    loss_options: Any
+    class_weight: Any
+    classes_: Array
+
+    def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
+        if self.loss not in CLASSIFICATION:
+            raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(CLASSIFICATION)}")
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr" if self._sparse else False, dtype=REALS, order="C", reset=fresh
+        )
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        if fresh:
+            self.classes_ = unique_labels(y if classes is None else classes)
+            if len(self.classes_) < 2:
+                raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes")
+        if wrong := np.setdiff1d(y, self.classes_).tolist():
+            raise ValueError(f"y has the labels {wrong}, which are not among the classes {self.classes_.tolist()}")
+        return X, y
+
+    def _targets(self, y: Array, weight: Array | None, dtype: Any) -> tuple[Array, Array | None]:
+        self._loss = Loss(self.loss, 1 if len(self.classes_) == 2 else len(self.classes_), self.loss_options)
+        if self.class_weight is not None:
+            by_class = compute_sample_weight(self.class_weight, y).astype(dtype)
+            weight = by_class if weight is None else weight * by_class
+        return self._loss.encode(np.searchsorted(self.classes_, y), dtype), weight
+
+    def _first_intercept(self, target: Array, weight: Array) -> Array:
+        return np.zeros(self._loss.outputs, weight.dtype)
+
+    def _spread(self, target: Array, weight: Array) -> float:
+        return 1.0
+
+    def _strata(self, y: Array, rows: Array) -> Array:
+        return y[rows]
+
+    def _score_rows(self, X: Any, y: Array, weight: Array, rows: Array) -> float:
+        return float(accuracy_score(y[rows], self._labels(self._outputs_of(X, rows)), sample_weight=weight[rows]))
+
+    def _labels(self, z: Array) -> Array:
+        return self.classes_[(z[:, 0] > 0).astype(np.int64) if z.shape[1] == 1 else z.argmax(axis=1)]
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the model's outputs: (rows,) for two classes, the second one where positive, else (rows, classes)."""
+        z = self._outputs(X)
+        return z[:, 0] if z.shape[1] == 1 else z
+
+    def predict(self, X: Any) -> Array:
+        """Return the most likely class of each row."""
+        return self._labels(self._outputs(X))
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss != "log_loss":
+        raise AttributeError(f"probabilities need loss='log_loss', not {estimator.loss!r}")
+    return True
+
+
+class Probabilities(Targets):
+    """The probabilities of classes, for losses that have them."""
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class, (rows, classes)."""
+        return softmax.forward(self._outputs(X))
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithms of the probabilities."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
