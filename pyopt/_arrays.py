@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,3 +86,17 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
 def near(p: Any, values: Array) -> Array:
     """Return a copy of an array of any shape, where p is."""
     return _device.near(p, values) if _device.on_gpu(p) else values.copy()
+
+
+def named(params: Any, first: int) -> list[tuple[str, Any]]:
+    """Return (name, array) pairs, with a name made up where none is given."""
+    if isinstance(params, (np.ndarray, str, Mapping)):
+        raise TypeError(f"params is {type(params).__name__}: a list of arrays is needed, such as [w, b]")
+    pairs = []
+    for i, item in enumerate(params, first):
+        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        name, array = item if named else (f"params[{i}]", item)
+        pairs.append((name, _device.adopt(array)))
+    if not pairs:
+        raise ValueError("the list of parameters is empty: at least one array is needed")
+    return pairs

@@ -86,6 +86,13 @@ def read_states(
     return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
 
+def moved(p: Any, states: Sequence[Any]) -> list[Any]:
+    """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
+    *arrays, decay = states
+    found = [None if a is None else beside(p, copied(a), described(a)[1]) for a in arrays]
+    return [*found, None if decay is None else near(p, copied(decay))]
+
+
 def brief(value: Any) -> str:
     """Return what ``value`` is, in a few words."""
     if isinstance(value, np.ndarray):

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ._arrays import Array, beside, check_parameters, copied, described, make_plan, near, swap
+from ._arrays import Array, check_parameters, described, make_plan, named, near, swap
 from ._device import adopt, adopted, integers
 from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
-from ._snapshot import brief, group_values, read_states, snapshot
+from ._snapshot import brief, group_values, moved, read_states, snapshot
 from .kernels import engine
 from .kernels.rules import RULES
 from .kernels.spec import Hyper, Rule
@@ -139,7 +139,7 @@ class Optimizer:
                 f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
             )
         had = self._made
-        pairs = _named(group["params"], len(had.names))
+        pairs = named(group["params"], len(had.names))
         arrays = tuple(array for _, array in pairs)
         names = [*had.names, *(name for name, _ in pairs)]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -295,16 +295,12 @@ class Optimizer:
         self._guard.run(self._move, params)
 
     def _move(self, params: Params) -> None:
-        new = [array for _, array in _named(params, 0)]
+        new = [array for _, array in named(params, 0)]
         had = self._made
         if [described(p) for p in new] != [described(p) for p in self._params()]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
-        states = [
-            [*(None if a is None else beside(p, copied(a), described(a)[1]) for a in row[:-1]),
-             None if row[-1] is None else near(p, copied(row[-1]))]
-            for p, row in zip(new, had.states, strict=True)
-        ]  # fmt: skip
+        states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
         left = iter(new)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = self._make(had.groups, own, had.names, states, *had.plan.progress())
@@ -423,20 +419,6 @@ class Optimizer:
 def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
     for p, ema in zip(params, emas, strict=True):
         swap(p, ema)
-
-
-def _named(params: Any, first: int) -> list[tuple[str, Any]]:
-    """Return (name, array) pairs, with a name made up where none is given."""
-    if isinstance(params, (np.ndarray, str, Mapping)):
-        raise TypeError(f"params is {type(params).__name__}: a list of arrays is needed, such as [w, b]")
-    pairs = []
-    for i, item in enumerate(params, first):
-        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
-        name, array = item if named else (f"params[{i}]", item)
-        pairs.append((name, adopt(array)))
-    if not pairs:
-        raise ValueError("the list of parameters is empty: at least one array is needed")
-    return pairs
 
 
 class SGD(Optimizer, rule="sgd"): ...
