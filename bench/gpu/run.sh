@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Tests and benches on a machine with an NVIDIA GPU: run.sh RESULTS.json. Needs no network, but what pyopt is built with
+# (setuptools, Cython, a C compiler) and what the extra of its CUDA brings; torch, CuPy and bitsandbytes if they are to
+# take part. Ends with the status of the tests; what failed is in the results too.
+set -Eeuo pipefail
+out=$(realpath -m "${1:-gpu.json}")
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python3}
+export PYTHONUNBUFFERED=1
+"$python" -m pip install -q --no-deps --no-build-isolation -e .
+"$python" -c 'import pyopt; assert "cuda" in pyopt.show_config()'
+mkdir -p "$(dirname "$out")"
+
+status=0
+timeout 200 "$python" -m pytest -q -p no:cacheprovider -m gpu tests \
+    --ignore=tests/test_estimators.py 2>&1 | tee "$out.tests" || status=$?
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu.small \
+            2>&1 | tee "$out.$tool" || status=$?
+    done
+else
+    echo "no compute-sanitizer" | tee "$out.memcheck"
+fi
+timeout 200 "$python" -m bench.gpu --out "$out"
+exit "$status"
