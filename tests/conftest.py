@@ -21,6 +21,23 @@ hypothesis.settings.register_profile("same", deadline=None, derandomize=True, da
 hypothesis.settings.load_profile("same")
 
 
+STEPS = {"clipping", "ema", "prox", "rows", "rules", "scheduled_hypers", "step", "storage"}  # files that devices join
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let devices take part in the tests of steps only: tiles, losses and layers run on the CPU."""
+    left = [
+        item
+        for item in items
+        if getattr(item, "callspec", None) is not None
+        and item.callspec.params.get("isa") in DEVICES
+        and (item.path.stem.removeprefix("test_") not in STEPS or item.name.startswith(("test_tile", "test_accumul")))
+    ]
+    config.hook.pytest_deselected(items=left)
+    gone = set(map(id, left))
+    items[:] = [item for item in items if id(item) not in gone]
+
+
 @pytest.fixture(params=sorted(RULES))
 def rule(request):
     """Each rule of the registry, by its Rule."""

@@ -1,4 +1,4 @@
-"""What only a GPU can show, with PyTorch's tensors: streams, graphs, and that a step waits for nothing. -m gpu"""
+"""What only a GPU can show, with PyTorch's tensors: streams, graphs, and that a step waits for nothing."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,7 @@ def torch_adamw(shapes: Shapes, **how: bool) -> Call:
 def torch_compiled(shapes: Shapes) -> Call:
     """Return torch's AdamW under torch.compile."""
     step = torch_adamw(shapes, foreach=True, capturable=True)
-    return torch.compile(lambda: step(), fullgraph=False)
+    return torch.compile(step, fullgraph=False)
 
 
 def torch_whole_step(shapes: Shapes) -> Call:
