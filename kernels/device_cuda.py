@@ -125,6 +125,14 @@ class GPU:
             finally:
                 self.leave(before)
 
+    def wait(self) -> None:
+        """Return when all work on the device is done."""
+        before = self.enter()
+        try:
+            _checked(self.driver.cuCtxSynchronize())
+        finally:
+            self.leave(before)
+
     def capturing(self, stream: Any) -> bool:
         """Whether a CUDA graph is being captured from ``stream``."""
         return int(_checked(self.driver.cuStreamIsCapturing(stream.handle))[0]) != 0

@@ -199,6 +199,7 @@ class Plan(WholePlan):
             end += -(-size // 256) * 256
         uploaded = starts[next(iter(room))]
         if self.room is None or self.room[2] < end or self.room[1].size < uploaded:
+            self.device.wait()  # what is replaced may still be read
             self.room = (self.device.allocate(2 * end), Ring(self.device, 2 * uploaded), 2 * end)
 
         def pieces(words: dict[str, Any]) -> np.ndarray[Any, Any]:

@@ -79,6 +79,9 @@ class Emulated:
         if size:
             memory(to, size)[:] = memory(source, size)
 
+    def wait(self):
+        pass
+
     def capturing(self, stream):
         return False
 
