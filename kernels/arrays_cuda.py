@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,12 @@ def library(a: Any) -> str:
 
 def is_tensor(a: Any) -> bool:
     """Whether ``a`` is a tensor of PyTorch, or of a class derived from it."""
-    return any(c.__module__.partition(".")[0] == "torch" and c.__name__ == "Tensor" for c in type(a).__mro__)
+    return _of_torch(type(a))
+
+
+@cache
+def _of_torch(kind: Any) -> bool:
+    return any(c.__module__.partition(".")[0] == "torch" and c.__name__ == "Tensor" for c in kind.__mro__)
 
 
 def on_gpu(a: Any) -> bool:

@@ -126,7 +126,7 @@ class Plan(WholePlan):
                 self.prepare(work)
             stream = self.device.stream(self.library)
             group = work.groups[self.groups[i]]
-            self.ids = []  # of no gradients: the next step looks at them anew
+            self.ids, self.facts = [], None  # of no gradients: the next step looks at them anew
             self.limited = skip or max_norm != math.inf or group.h.max_tensor_norm is not None
             self.checked = skip
             self.assign(work)

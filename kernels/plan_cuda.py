@@ -68,6 +68,7 @@ class WholePlan(Tensors):
         self.call: tuple[float, ...] = ()
         self.cuts: dict[Any, list[Any]] = {}
         self.layouts: dict[tuple[str, ...], int] = {}
+        self.heads: dict[tuple[int, str, int], int] = {}
         self.ready = self.stale_given = self.stale_numbers = False  # stale: not as on the device
         self.limited = self.checked = False
 
@@ -125,16 +126,23 @@ class WholePlan(Tensors):
             if v is None:
                 self.given[i, :3] = 0, 0, 0
             else:
-                c = self.combination(i, self.all_kinds[i], False, False)
-                choices = tables_cuda.heads(c, self.column_addresses(i), v.address)
-                self.given[i, :3] = v.address, 1, choices[0] if choices else v.size
+                self.given[i, :3] = v.address, 1, self.head(i, v)
         self.died = []
-        died = self.died
-        self.grads = [_reference(g, died.append) for g in grads]
-        self.ids = list(map(id, grads))
+        if not self.tensors:
+            died = self.died
+            self.grads = [_reference(g, died.append) for g in grads]
+            self.ids = list(map(id, grads))
         self.layout = self.layouts.setdefault(self.all_kinds, len(self.layouts))
-        self.pointers = [None if g is None else g.data_ptr() for g in grads] if self.tensors else []
         self.stale_given = True
+
+    def head(self, i: int, g: View) -> int:
+        """Return the first element from which all arrays of a tensor are aligned, its size where there is none."""
+        key = (i, g.kind, g.address % 16)
+        if key not in self.heads:
+            c = self.combination(i, g.kind, False, False)
+            choices = tables_cuda.heads(c, self.column_addresses(i), g.address)
+            self.heads[key] = choices[0] if choices else g.size
+        return self.heads[key]
 
     def assign(self, work: Any) -> None:
         """Write the blocks of hyper-parameters, where one changed."""

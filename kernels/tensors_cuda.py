@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,21 @@ def allowed(p: View) -> tuple[str, ...]:
     return KINDS[KINDS.index(native(p)) :]
 
 
+def _facts(grads: Sequence[Any]) -> list[Any] | None:
+    """Return all that a step asks of tensors of PyTorch; None where one is no tensor.
+
+    A backward pass makes new tensors in the memory of the old ones: their ids tell nothing.
+    """
+    there = [g for g in grads if g is not None]
+    kind = sys.modules["torch"].Tensor
+    try:  # a column at a time: half of what a tuple for each costs
+        facts = [list(map(kind.data_ptr, there)), [g.dtype for g in there], [g.shape for g in there],
+                 list(map(kind.stride, there))]  # fmt: skip
+    except (AttributeError, TypeError):
+        return None
+    return facts if len(there) == len(grads) else [*facts, [g is None for g in grads]]
+
+
 class Tensors:
     """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
 
@@ -38,10 +54,10 @@ class Tensors:
         self.sizes = [v.size for v in self.views]
         self.apart()
         self.tensors = [p for p in self.params if arrays_cuda.is_tensor(p)]
-        self.addresses = [p.data_ptr() for p in self.tensors]
+        self.addresses = [p.data_ptr() for p in self.tensors]  # a tensor may be given other memory
         self.ids: list[int] = []  # of the last gradients, which tell while none of them has died
         self.died: list[Any] = []
-        self.pointers: list[Any] = []
+        self.facts: list[Any] | None = None  # of the last gradients, where all parameters are tensors of PyTorch
         self.zeroable = False
 
     def own(self, i: int, states: Sequence[Any]) -> list[View | None]:
@@ -94,7 +110,7 @@ class Tensors:
 
     def still(self) -> None:
         """Raise where a parameter is no longer where it was."""
-        if [p.data_ptr() for p in self.tensors] != self.addresses:
+        if self.tensors and list(map(sys.modules["torch"].Tensor.data_ptr, self.tensors)) != self.addresses:
             raise ValueError("the memory of a parameter was moved since the optimizer was made: make a new optimizer")
 
     def check(self, grads: tuple[Any, ...], zero: bool) -> list[View | None] | None:
@@ -102,9 +118,12 @@ class Tensors:
         if len(grads) != self.count:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         self.still()
-        same = not self.died and self.zeroable >= zero and self.ids == list(map(id, grads))
-        if same and (not self.tensors or self.pointers == [None if g is None else g.data_ptr() for g in grads]):
-            return None
+        facts = _facts(grads) if len(self.tensors) == self.count else None
+        if self.zeroable >= zero:
+            if facts is not None and facts == self.facts:
+                return None
+            if not self.tensors and not self.died and self.ids == list(map(id, grads)):
+                return None
         found: list[View | None] = []
         for g, p, name in zip(grads, self.views, self.names, strict=True):
             if g is None:
@@ -119,7 +138,7 @@ class Tensors:
                 )
             found.append(v)
         self.separate(found, zero)
-        self.zeroable = zero
+        self.zeroable, self.facts = zero, facts
         return found
 
     def separate(self, found: Sequence[View | None], zero: bool) -> None:

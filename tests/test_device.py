@@ -7,7 +7,7 @@ import pyopt
 from device import Emulated, Foreign, device
 from helpers import everything, gradients, make, same_bits, tame
 from pyopt import _device
-from pyopt.kernels import arrays_cuda
+from pyopt.kernels import arrays_cuda, tensors_cuda
 from pyopt.kernels.rules import RULES
 
 
@@ -157,6 +157,36 @@ def test_tensors_share_their_memory():
         other.step([np.full(7, 0.5 + k, np.float32)])
         assert g.tolist() == [0] * 7
     same_bits(p.detach().numpy(), want)
+
+
+def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):
+    """A backward pass makes new tensors in the memory of the old ones: what a step knows of them still holds."""
+    torch = pytest.importorskip("torch")
+    known = arrays_cuda.view
+
+    def view(a, name):
+        if not arrays_cuda.is_tensor(a):
+            return known(a, name)
+        return arrays_cuda.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+
+    monkeypatch.setattr(arrays_cuda, "view", view)
+    params = [torch.zeros(6, 2), torch.zeros(3)]
+    found = tensors_cuda.Tensors(["a", "b"], params, [[None] * 5] * 2)
+    grads = [torch.ones(6, 2), torch.ones(3)]
+    assert [v.address for v in found.check(tuple(grads), False)] == [g.data_ptr() for g in grads]
+    assert found.check(tuple(g.detach() for g in grads), False) is None
+    assert found.check((grads[0], torch.ones(3)), False) is not None
+    assert found.check((None, grads[1]), False)[0] is None
+    assert found.check((None, grads[1]), False) is None
+    assert found.check((grads[0], None), False)[1] is None
+    for wrong in (grads[0].view(2, 6), grads[0].view(2, 6).T):
+        with pytest.raises(ValueError, match=r"shape|strides"):
+            found.check((wrong, None), False)
+    with pytest.raises(TypeError, match="list"):
+        found.check((grads[0], [1.0]), False)
+    params[1].data = torch.zeros(3)
+    with pytest.raises(ValueError, match="moved"):
+        found.check(tuple(grads), False)
 
 
 def test_without_a_driver_the_reason_is_told(capsys):
