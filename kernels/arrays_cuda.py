@@ -52,7 +52,8 @@ def library(a: Any) -> str:
 
 def is_tensor(a: Any) -> bool:
     """Whether ``a`` is a tensor of PyTorch, or of a class derived from it."""
-    return _of_torch(type(a))
+    kind: Any = type(a)
+    return _of_torch(kind)
 
 
 @cache
