@@ -44,7 +44,8 @@ SCALAR = {
     ("models.row_product", "while k + 4 <= n:"): "through indices",
     ("models.row_product", "while k < n:"): "at most 3 products a row",
     ("models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
-    ("models.weighted_squares", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.weighted_squares", "for j in range(columns - k):"): "at most 15 columns a row",
+    ("models.weighted_squares", "for j in range(16):"): "unrolled and vectorised as straight code",
     ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
     ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }

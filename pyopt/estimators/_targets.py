@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
@@ -97,10 +97,12 @@ class Classes(Targets):
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         if fresh:
-            self.classes_ = unique_labels(y if classes is None else classes)
+            self.classes_ = np.unique(y if classes is None else classes)
             if len(self.classes_) < 2:
                 raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes")
-        if wrong := np.setdiff1d(y, self.classes_).tolist():
+        known = fresh and classes is None
+        if not known and not np.isin(y, self.classes_).all():
+            wrong = np.setdiff1d(y, self.classes_).tolist()
             raise ValueError(f"y has the labels {wrong}, which are not among the classes {self.classes_.tolist()}")
         return X, y
 

@@ -155,7 +155,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         best: list[Array] = []
         with Progress(self.verbose, type(self).__name__, epochs) as progress:
             for _ in range(epochs):
-                order = rows[self._rng.permutation(len(rows))] if self.shuffle and batch < len(rows) else rows
+                order = self._rng.permutation(rows) if self.shuffle and batch < len(rows) else rows
                 noted = {"loss": self._epoch(X, target, weight, order, batch) + self._pull()}
                 self.n_iter_ += 1
                 self.t_ += len(self._cuts(len(rows), batch))
