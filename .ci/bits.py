@@ -4,6 +4,7 @@ The same lines must come from every instruction set, processor, compiler and num
 needs NumPy and pyopt only, so that it runs where nothing else is installed. The last line, on stderr, says what ran.
 """
 
+import dataclasses
 import hashlib
 import inspect
 import itertools
@@ -17,6 +18,7 @@ import numpy as np
 import pyopt
 from pyopt.kernels import engine, isa
 from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.spec import Projection
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
@@ -119,17 +121,24 @@ def variants(rule):
             yield row._asdict()
 
 
+def some(kind):
+    """Return a penalty with coefficients in their ranges."""
+    lowest = [max(f.metadata.get("low", 0.0), 0.0) for f in dataclasses.fields(kind)]
+    return kind(*(low + x for low, x in zip(lowest, (0.0625, 0.25), strict=False)))
+
+
 def rules():
     """Step every optimizer in several settings, and once with two threads."""
     classes = [c for c in vars(pyopt).values() if inspect.isclass(c) and issubclass(c, pyopt.Optimizer)]
-    penalties = [kind(*[0.0625, 0.25][: len(inspect.signature(kind).parameters)]) for kind in PENALTIES.values()]
+    penalties = [some(kind) for kind in PENALTIES.values() if not issubclass(kind, Projection)]
+    proxes = [pyopt.L1(0.03125), pyopt.NonNegative()]
     for cls in classes:
         if cls is pyopt.Optimizer:
             continue
         for real, (i, row) in itertools.product(REALS, enumerate(variants(cls.rule))):
             tame = i % 4 > 1  # norms of wild gradients are NaN
             params = [wild(n, real, n + i, tame) for n in (1, 1031, 40_009 if i in (0, 2) else 130)]
-            more = {"penalty": penalties} if i % 2 else {}
+            more = {"penalty": penalties} if i % 2 else {"prox": proxes} if i % 8 else {}
             if tame:
                 more |= {"max_grad_norm": 0.5, "max_tensor_norm": 1.5, "clip_value": 0.125, "ema_decay": 0.9375}
             opt = cls(params, **(row | more))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,27 @@ def limits(written: Sequence[Sequence[np.ndarray]], read: Sequence[Sequence[np.n
         return Contender(f"limit {ahead} ahead", call, 4 * (reads + writes), result="untouched")
 
     return [contender(ahead) for ahead in AHEAD]
+
+
+def scans(arrays: Sequence[np.ndarray], before: Sequence[Contender] = ()) -> list[Contender]:
+    """Return a plain read of all arrays; or, in front of other limits, both as one trip after the other."""
+    lib = library()
+    if lib is None:
+        return []
+    table = np.array([a.ctypes.data for a in arrays], np.uintp)
+    sizes = np.array([a.size for a in arrays], np.intp)
+    lib.scan.restype = ctypes.c_float
+    arguments = (ctypes.c_void_p(table.ctypes.data), ctypes.c_void_p(sizes.ctypes.data), ctypes.c_ssize_t(len(sizes)),
+                 pyopt.get_num_threads())  # fmt: skip
+
+    def call(held: object = (table, sizes, arrays)) -> None:
+        lib.scan(*arguments)
+
+    def both(then: Contender) -> Contender:
+        def calls() -> None:
+            call()
+            then.call()
+
+        return replace(then, call=calls, bytes=(then.bytes or 0) + 4)
+
+    return [both(c) for c in before] or [Contender("limit read", call, 4, result="untouched")]

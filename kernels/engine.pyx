@@ -75,9 +75,9 @@ include "arrays.pxi"
 include "sweep.pxi"
 include "each.pxi"
 include "measure.pxi"
-include "rows.pxi"
 include "memory.pxi"
 include "plan.pxi"
+include "rows.pxi"
 
 
 def features():

@@ -14,8 +14,8 @@ cdef class Guard:
             self.busy = False
 
 
-cdef class Plan(Memory):
-    """All tensors of an optimizer, ready to step.
+cdef class WholePlan(Memory):
+    """All tensors of an optimizer, ready to step as a whole; ``Plan`` adds single rows.
 
     ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
     array or None per state of the rule, then EMA, shadow, remainder and row_decay or None; ``groups[i]`` is the group of tensor i
@@ -254,115 +254,6 @@ cdef class Plan(Memory):
             if self.c.rows is NULL:
                 raise MemoryError
             self.rows = threads
-
-    def step_rows(self, Py_ssize_t i, indices, values, work, double lazy, double max_norm=INFINITY, bint skip=False):
-        """Step the rows ``indices`` of tensor ``i`` with the rows of ``values`` as gradients; see Optimizer.step_rows.
-
-        ``lazy`` is what the step multiplies all other rows by: noted in row_decay, and done when they are touched.
-        """
-        global active
-        cdef uint64_t mode = ieee_mode()
-        cdef Tensor* t = &self.tensors[i]
-        cdef Rows r
-        cdef int threads
-        memset(&r, 0, sizeof(Rows))
-        active += 1
-        try:
-            self.check_rows(i, indices, values)
-            self.separate = False               # data[G] changes
-            t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
-            t.data[G] = <char*>cnp.PyArray_DATA(values)
-            self.nworks = 0
-            t.work = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
-            threads = claim(cnp.PyArray_SIZE(values))
-            self.keep_rows(threads)
-            self.pick(&r, t, indices, max_norm, skip)
-            self.run_rows(&r, t, lazy, max_norm, skip, threads)
-        finally:
-            active -= 1
-            t.data[G] = NULL
-            free(r.picks)
-            free(r.first)
-            free(r.sums)
-            free(r.squares)
-            restore_mode(mode)
-
-    def check_rows(self, Py_ssize_t i, indices, values):
-        """Raise where ``step_rows`` cannot take these."""
-        cdef const Tensor* t = &self.tensors[i]
-        self.same(t)
-        checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
-        self.apart_from(values, i)
-
-    cdef pick(self, Rows* r, const Tensor* t, cnp.ndarray indices, double max_norm, bint skip):
-        """Group the indices by row; make room for sums where a row comes twice or the norm is asked for."""
-        cdef Py_ssize_t j, n = cnp.PyArray_SIZE(indices)
-        cdef const int64_t* row = <const int64_t*>cnp.PyArray_DATA(indices)
-        cdef bint limited = skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
-        r.values, r.length = t.data[G], t.n // max(1, t.rows)
-        r.picks, r.first = <Pick*>malloc((2 * n + 1) * sizeof(Pick)), <Py_ssize_t*>malloc((n + 1) * sizeof(Py_ssize_t))
-        if r.picks is NULL or r.first is NULL:
-            raise MemoryError
-        for j in range(n):
-            r.picks[j] = Pick(row[j], j)
-        sort_picks(r.picks, r.picks + n, n, t.rows - 1)
-        for j in range(n):
-            if j == 0 or r.picks[j].row != r.picks[j - 1].row:
-                r.first[r.touched] = j
-                r.touched += 1
-        r.first[r.touched] = n
-        if limited or r.touched < n:
-            r.sums = <char*>malloc(r.touched * r.length * (8 if t.f64 else 4) + 64)
-            r.squares = <double*>calloc(r.touched + 1, sizeof(double))
-            if r.sums is NULL or r.squares is NULL:
-                raise MemoryError
-
-    cdef run_rows(self, Rows* r, Tensor* t, double lazy, double max_norm, bint skip, int threads):
-        cdef Py_ssize_t j
-        cdef Step c = self.c
-        cdef const Work* w = &self.works[t.work]
-        cdef double factor, total = 0
-        if r.sums is not NULL:
-            with nogil:
-                for j in prange(r.touched, num_threads=threads, schedule="static"):
-                    add_up(&c, t, r, j)
-        c.limited = skip or max_norm != INFINITY or w.max_norm != INFINITY
-        self.norm = None
-        if c.limited:
-            total = self.sum_of(r.squares, r.touched)
-            self.norm = sqrt(total) * fabs(w.factor)
-            factor = clip_factor(self.norm, max_norm) * clip_factor(self.norm, w.max_norm)
-            put(&t.scale, w.factor * factor, t.f64)
-        self.skipped = skip and not (total - total == 0) and not finite_sums(&c, t, r)
-        if self.skipped:
-            return
-        c.zero, c.ahead = False, 0
-        with nogil:
-            for j in prange(r.touched, num_threads=threads, schedule="static"):
-                touch(&c, t, w, r, j, c.rows + threadid() * c.row_bytes)
-        if t.decayed is not NULL:
-            t.decayed[t.rows] *= lazy
-            for j in range(r.touched):
-                t.decayed[r.picks[r.first[j]].row] = t.decayed[t.rows]
-            if not t.decayed[t.rows] > 1e-200:  # before it is too small for a number
-                self.catch_up()
-        t.t += 1
-        t.carry = w.carry
-
-    cdef double sum_of(self, double* terms, Py_ssize_t n) except? -1:
-        """Return the sum of some numbers over the tree of norms.py."""
-        cdef Py_ssize_t k, m, leaves = (n + LEAF - 1) // LEAF
-        cdef double* sums = <double*>calloc(leaves + 1, sizeof(double))
-        cdef double total
-        cdef void* a[2]
-        if sums is NULL:
-            raise MemoryError
-        for k in range(leaves):
-            a[0], a[1], m = terms + k * LEAF, &sums[k], min(<Py_ssize_t>LEAF, n - k * LEAF)
-            self.c.leaf(a, NULL, &m)
-        total = fold(sums, leaves) if leaves else 0
-        free(sums)
-        return total
 
     def catch_up(self):
         """Decay all rows by what they missed in ``step_rows``."""

@@ -39,7 +39,7 @@ class Hyper:
             return "True or False"
         end = "]" if self.closed else ")"
         bounds = f"finite and {'>' if self.above else '>='} {self.low:g}"
-        if self.high < math.inf or self.closed:
+        if self.high < math.inf or self.closed or self.low == -math.inf:
             bounds = f"in {'(' if self.above else '['}{self.low:g}, {self.high:g}{end}"
         if self.default is None:
             return f"None or {bounds}"
@@ -172,6 +172,10 @@ def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount]
 
 
+# The range of a coefficient that is divided by: float32 must have it too, and not as a 0.
+WIDTH = {"low": float(np.finfo(np.float32).tiny)}
+
+
 class Penalty:
     """A function of the weights that is added to the loss. Subclasses are frozen dataclasses of their coefficients.
 
@@ -237,33 +241,52 @@ class Penalty:
         return total
 
     def grad(self, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the gradient of the penalty at ``p``, an array of its shape and dtype."""
+        """Return the gradient of the penalty at ``p``, an array of its shape and dtype, float32 or float64."""
+        from . import checks
+
+        checks.plain_array(p, "p")
         real = p.dtype.type
         result: np.ndarray[Any, Any]
-        if self.by_row:
-            result = norms.by_row(p, type(self).slope, self.scalars()) * p
-        else:
-            result = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
+        with np.errstate(all="ignore"):
+            if self.by_row:
+                result = norms.by_row(p, type(self).slope, self.scalars()) * p
+            else:
+                result = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
         return result
 
     def prox(self, p: np.ndarray[Any, Any], step: Any) -> np.ndarray[Any, Any]:
         """Return the w that minimises (w - p)^2 / (2 * step) + penalty(w), an array of p's shape and dtype.
 
-        ``step`` is a number >= 0 or, by element, an array of such numbers. Raises ValueError where it is so large that
-        there is more than one.
+        p is float32 or float64; ``step`` is a number >= 0 or, by element, an array of such numbers, shaped as p. Raises
+        TypeError for anything else, ValueError for another shape, and where a step is so large that there is more than
+        one w.
         """
-        steps = np.asarray(step, p.dtype)
-        if not (steps >= 0).all() or (self.by_row and steps.ndim):
-            raise ValueError(f"step={step!r}: must be {'a number' if self.by_row else 'numbers'} >= 0")
+        from . import checks
+
+        checks.plain_array(p, "p")
+        steps = self._steps(step, p)
         self.check_step(float(steps.max(initial=0)))
         real = p.dtype.type
-        if self.by_row:
-            factor = norms.by_row(p, type(self).shrink, (float(steps), *self.scalars()))
-            return np.where(factor == 1, p, p * factor)
-        result: np.ndarray[Any, Any] = type(self).proximal(
-            p, np.broadcast_to(steps, p.shape), *map(real, self.scalars())
-        )
+        with np.errstate(all="ignore"):
+            if self.by_row:
+                factor = norms.by_row(p, type(self).shrink, (float(steps), *self.scalars()))
+                return np.where(factor == 1, p, p * factor)
+            steps = np.broadcast_to(steps.astype(p.dtype), p.shape)
+            result: np.ndarray[Any, Any] = type(self).proximal(p, steps, *map(real, self.scalars()))
         return result
+
+    def _steps(self, step: Any, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return ``step`` in float64, checked but for its bound, which float32 may round it to."""
+        allowed = f"must be {'a number' if self.by_row else 'numbers'} >= 0"
+        steps = np.asarray(step)
+        if steps.dtype.kind not in "fiu":
+            raise TypeError(f"step={step!r}: {allowed}")
+        steps = steps.astype(np.float64)
+        if not (steps >= 0).all() or (self.by_row and steps.ndim):
+            raise ValueError(f"step={step!r}: {allowed}")
+        if steps.ndim and steps.shape != p.shape:
+            raise ValueError(f"step has shape {steps.shape}, p {p.shape}: it must be one number or have p's shape")
+        return steps
 
 
 class Projection(Penalty):

@@ -294,3 +294,28 @@ cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span
         start = 0
         k = k + 1
     restore_mode(mode)
+
+
+cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
+    """Decay a row by what it has missed."""
+    cdef scratch_t scratch
+    cdef scalar_t factor
+    cdef Py_ssize_t length = t.n // t.rows, k = row * length, stop = k + length, n
+    cdef void* a[1]
+    cdef uint64_t mode
+    if t.decayed[row] == t.decayed[t.rows]:
+        return
+    mode = ieee_mode()
+    put(&factor, t.decayed[t.rows] / t.decayed[row], t.f64)
+    while k < stop:
+        n = min(c.tile, stop - k)
+        a[0] = at(t, P, k)
+        if t.kind[P] != native(t):
+            a[0] = <char*>scratch.d + AREA_P * c.area
+            load(c, t, P, k, n, a[0])
+        c.of[t.f64].decay(a, &factor, &n)
+        if t.kind[P] != native(t):
+            store(c, t, w, P, k, n, a[0], <char*>scratch.d)
+        k = k + n
+    t.decayed[row] = t.decayed[t.rows]
+    restore_mode(mode)

@@ -13,7 +13,7 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
-from . import augment, functional, layers, losses
+from . import augment, functional, layers, losses, schedules
 from ._config import show_config
 from .kernels.penalties.box import Box
 from .kernels.penalties.elastic_net import ElasticNet
@@ -56,6 +56,7 @@ __all__ = [
     "get_num_threads",
     "layers",
     "losses",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -45,6 +45,8 @@ class Group:
     def __init__(self, rule: Rule, values: dict[str, Any]) -> None:
         self.rule = rule
         self.read = itemgetter(*(h.name for h in rule.all_hypers), *OPTIONS)
+        starts = [state.start for state in rule.states]
+        self.fixed = {h.name for h in rule.all_hypers if isinstance(h.default, bool) or h.name in starts}
         self.seen: tuple[Any, ...] = ()
         self.structure: tuple[Any, ...] = ()
         self.refresh(values)
@@ -57,11 +59,15 @@ class Group:
                 return
         except ValueError:  # an array among them, which the check below refuses or takes as a number
             pass
-        values = {}
+        values, schedules = {}, {}
         for hyper, value in zip(self.rule.all_hypers, given, strict=False):
-            values[hyper.name] = value if hyper.name == "lr" and callable(value) else hyper.check(value)
+            if hyper.name not in self.fixed and _scheduled(hyper, value):
+                schedules[hyper.name] = hyper
+                values[hyper.name] = value if callable(value) else tuple(value)
+            else:
+                values[hyper.name] = hyper.check(value)
         h = self.rule.Values(**values)
-        if wrong := self.rule.check(h):
+        if schedules.keys() <= {"lr"} and (wrong := self.rule.check(h)):
             raise ValueError(wrong)
         options = dict(zip(OPTIONS, given[len(values) :], strict=True))
         penalties = self._penalties(options)
@@ -73,7 +79,7 @@ class Group:
         }
         stages = step.stages(self.rule, h, penalties, options["rounding"])
         group.update(values, **options)
-        self.h, self.penalties, self.options = h, penalties, options
+        self.h, self.schedules, self.penalties, self.options = h, schedules, penalties, options
         self.seen = self.read(group)
         self.structure = (
             tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),
@@ -90,13 +96,23 @@ class Group:
 
     def work(self, grad_scale: float, t: int, carry: float) -> step.Work:
         """Return what step ``t`` (from 1 on) hands to the stages."""
-        h = self._at(t) if callable(self.h.lr) else self.h
-        return step.work(self.rule, h, self.penalties, self.options["seed"], grad_scale, t, carry)
+        if not self.schedules:
+            return step.work(self.rule, self.h, self.penalties, self.options["seed"], grad_scale, t, carry)
+        work = step.work(self.rule, self._at(t), self.penalties, self.options["seed"], grad_scale, t, carry)
+        if len(work.penalties) < len(self.stages.penalties):  # a coupled decay that is 0 now keeps its stage
+            work = work._replace(penalties=((0.0,), *work.penalties))
+        return work
 
     def _at(self, t: int) -> Any:
-        """Return the hyper-parameters of step ``t``."""
+        """Return the hyper-parameters of step ``t``, checked."""
         h = self.h
-        return h._replace(lr=self.rule.hyper("lr").check(h.lr(t - 1))) if callable(h.lr) else h
+        for name, hyper in self.schedules.items():
+            given = getattr(h, name)
+            now = given(t - 1) if callable(given) else tuple(x(t - 1) if callable(x) else x for x in given)
+            h = h._replace(**{name: hyper.check(now)})
+        if self.schedules and (wrong := self.rule.check(h)):
+            raise ValueError(wrong)
+        return h
 
     def lazy_decay(self, t: int) -> float:
         """Return what step ``t`` multiplies a row by that has no gradient; ValueError where it does more to it."""
@@ -176,6 +192,12 @@ class Group:
             tuple(penalty for penalty in proxes if isinstance(penalty, Projection) or any(penalty.scalars())),
             metric,
         )
+
+
+def _scheduled(hyper: Hyper, value: Any) -> bool:
+    """Return whether a hyper-parameter is a function of the steps taken, or a pair with one in it."""
+    pair = isinstance(hyper.default, tuple) and isinstance(value, (tuple, list)) and len(value) == 2
+    return callable(value) or (pair and any(map(callable, value)))
 
 
 def _joint(proxes: tuple[Penalty, ...]) -> None:

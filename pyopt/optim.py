@@ -47,8 +47,9 @@ class Optimizer:
         float32, those of float64 in float64. A dict is a parameter group: ``"params"`` and the hyper-parameters and
         options in which it differs.
     **hypers
-        The rule's hyper-parameters, listed in the signature. ``lr`` is a float or a function of the number of steps
-        taken.
+        The rule's hyper-parameters, listed in the signature. In the place of a number, also of one in a pair, may stand
+        a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
+        state take none. A state that belongs to it is kept, also while it returns 0.
     clip_value, max_tensor_norm : float, optional
         Bound of each element of a gradient, and of the Euclidean norm of each gradient.
     ema_decay : float, optional

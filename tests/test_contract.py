@@ -31,9 +31,12 @@ def rule_forms(rule):
 
 
 def penalty_forms(penalty):
-    forms = {"slope": "slope", "shrink": "shrink"} if penalty.by_row else {"gradient": "gradient", "proximal": "prox"}
     if issubclass(penalty, Projection):
-        del forms["slope" if penalty.by_row else "gradient"]
+        forms = {"shrink": "shrink"} if penalty.by_row else {"proximal": "prox"}
+    elif penalty.by_row:
+        forms = {"slope": "slope", "shrink": "shrink"}
+    else:
+        forms = {"terms": "value", "gradient": "gradient", "proximal": "prox"}
     return {reference: f"{penalty.stem}_{name}" for reference, name in forms.items()}
 
 
@@ -145,7 +148,8 @@ def test_example(module):
 
 RULE = ("rules", "lion", {"reference": "lion"})
 ADAGRAD = ("rules", "adagrad", {"reference": "adagrad", "steps": "adagrad_steps"})
-PENALTY = ("penalties", "l1", {"gradient": "l1_gradient", "proximal": "l1_prox"})
+PENALTY = ("penalties", "l1", {"terms": "l1_value", "gradient": "l1_gradient", "proximal": "l1_prox"})
+BOX = ("penalties", "box", {"proximal": "box_prox"})
 GROUP = ("penalties", "group_lasso", {"slope": "group_lasso_slope", "shrink": "group_lasso_shrink"})
 LOSS = ("losses", "huber", {"reference": "huber"})
 ROWS = ("losses", "softmax_cross_entropy", {"reference": "softmax_cross_entropy"})
@@ -180,7 +184,13 @@ BROKEN = [
     (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
     (PENALTY, "l1.pxi", ("void l1_prox(", "void l1_proximal("), "no l1_prox in l1.pxi"),
     (PENALTY, "l1_cuda.py", ("step, alpha):", "alpha, step):"), "l1_prox in l1_cuda.py takes"),
+    (PENALTY, "l1.py", ("def proximal(", "def prox("), "no proximal in l1.py"),
+    (PENALTY, "l1_cuda.py", ("def l1_prox(", "def prox("), "no l1_prox in l1_cuda.py"),
+    (PENALTY, "l1.pxi", ("void l1_value(", "void l1_worth("), "no l1_value in l1.pxi"),
+    (PENALTY, "l1.py", ("def terms(", "def shares("), "no terms in l1.py"),
+    (PENALTY, "l1.py", ("def terms(p, alpha)", "def terms(p, weight)"), "penalties.l1_value as compiled takes"),
     (PENALTY, "l1.py", ("Source: ", "From: "), "no section Source:"),
+    (BOX, "box.pxi", ("real low, real high", "real high, real low"), "box_prox in box.pxi takes"),
     (
         GROUP,
         "group_lasso.pxi",

@@ -133,8 +133,7 @@ def test_penalties_are_frozen_and_compare_by_value():
 
 
 def test_coefficients_that_must_be_larger_than_an_end():
-    for kind, name, low in ((pyopt.HuberL1, "delta", 0.0), (pyopt.LogSum, "eps", 0.0), (pyopt.MCP, "gamma", 1.0),
-                            (pyopt.SCAD, "gamma", 2.0)):  # fmt: skip
+    for kind, name, low in ((pyopt.MCP, "gamma", 1.0), (pyopt.SCAD, "gamma", 2.0)):
         with refused(ValueError, f"{name}={low!r}", f"finite and > {low:g}"):
             kind(0.5, low)
         assert getattr(kind(0.5, low + 1e-3), name) == low + 1e-3
@@ -144,7 +143,7 @@ def test_box_has_two_ends_in_order():
     assert pyopt.Box(-np.inf, np.inf).prox(np.array([np.inf, -1.0]), 1.0).tolist() == [np.inf, -1.0]
     with refused(ValueError, "low=1.0", "high=0.5", "<="):
         pyopt.Box(1.0, 0.5)
-    with refused(ValueError, "low=nan", "[-inf, inf]"):
+    with refused(ValueError, "low=nan", "[-inf, inf)"):
         pyopt.Box(np.nan, 0.5)
 
 

@@ -4,7 +4,7 @@ alpha * p^2 / (2 * delta) where |p| <= delta, else alpha * (|p| - delta / 2), su
 Gradient: alpha * p / delta, limited to [-alpha, alpha].
 Proximal: p * delta / (delta + step * alpha) where |p| <= delta + step * alpha, else p moved towards 0 by step * alpha.
 It makes no exact zeros.
-Ranges: alpha finite and >= 0; delta finite and > 0. ValueError else.
+Ranges: alpha finite and >= 0; delta finite and at least the smallest normal float32, 1.2e-38. ValueError else.
 Source: P. Huber, "Robust estimation of a location parameter", 1964, https://doi.org/10.1214/aoms/1177703732
 
 >>> import numpy as np, pyopt
@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics import soft
-from ..spec import Penalty
+from ..spec import WIDTH, Penalty
 
 
 @dataclass(frozen=True)
 class HuberL1(Penalty):
-    """Huber-smoothed L1 penalty: alpha * |p|, but quadratic for |p| <= delta. alpha >= 0, delta > 0."""
+    """Huber-smoothed L1 penalty: alpha * |p|, but quadratic for |p| <= delta. alpha >= 0, delta >= 1.2e-38."""
 
     alpha: float
-    delta: float = field(default=1e-2, metadata={"above": True})
+    delta: float = field(default=1e-2, metadata=WIDTH)
 
     def scalars(self):
         return (self.alpha, self.delta)

@@ -2,9 +2,9 @@
 
 Gradient: alpha * sign(p) / (|p| + eps).
 Proximal: 0 where |p| <= step * alpha / eps, else the larger root w of (w - |p|) * (w + eps) + step * alpha = 0 with p's
-sign. The point is unique for step < eps^2 / alpha, ValueError else; a rule with a step of its own for each element
-needs metric="lr".
-Ranges: alpha finite and >= 0; eps finite and > 0. ValueError else.
+sign, from sums of positive numbers only. The point is unique for step < eps^2 / alpha, ValueError else; a rule with a
+step of its own for each element needs metric="lr".
+Ranges: alpha finite and >= 0; eps finite and at least the smallest normal float32, 1.2e-38. ValueError else.
 Source: E. Candes, M. Wakin, S. Boyd, "Enhancing sparsity by reweighted l1 minimization", 2008,
 https://doi.org/10.1007/s00041-008-9045-x
 
@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics import log, sign, sqrt
-from ..spec import Penalty
+from ..spec import WIDTH, Penalty
 
 
 @dataclass(frozen=True)
 class LogSum(Penalty):
-    """Log-sum penalty: alpha * sum log(1 + |p| / eps). alpha >= 0, eps > 0."""
+    """Log-sum penalty: alpha * sum log(1 + |p| / eps). alpha >= 0, eps >= 1.2e-38."""
 
     alpha: float
-    eps: float = field(default=0.1, metadata={"above": True})
+    eps: float = field(default=0.1, metadata=WIDTH)
 
     def scalars(self):
         return (self.alpha, self.eps)
@@ -39,7 +39,11 @@ class LogSum(Penalty):
 
     @staticmethod
     def terms(p, alpha, eps):
-        return np.float64(alpha) * log(1.0 + np.abs(p.astype(np.float64)) / np.float64(eps))
+        x = np.abs(p.astype(np.float64)) / np.float64(eps)
+        y = 1.0 + x  # not 1 + x in its last digits; y - 1 is what log sees
+        with np.errstate(all="ignore"):
+            x = np.where((y > 1.0) & (y - y == 0), log(y) * (x / (y - 1.0)), x)
+        return np.float64(alpha) * x
 
     @staticmethod
     def gradient(p, g, alpha, eps):
@@ -48,6 +52,12 @@ class LogSum(Penalty):
     @staticmethod
     def proximal(p, step, alpha, eps):
         size, t = np.abs(p), step * alpha
-        under = (size + eps) * (size + eps) - 4 * t
-        root = ((size - eps) + sqrt(np.where(under < 0, type(eps)(0), under))) / 2 * sign(p)
-        return np.where(size <= t / eps, type(eps)(0), np.where(np.isnan(p), p, root))
+        most = np.where(size < eps, eps, size)
+        excess = size - t / eps
+        v = (eps - size) / most
+        d = sqrt(v * v + 4 * ((eps / most) * (excess / most)))
+        w = np.where(size < eps, 2 * excess / (v + d), size * ((d - v) / 2))  # one root: neither form cancels
+        w = np.where(size < w, size, w)
+        w = np.where(p < 0, -w, w)
+        w = np.where((t == 0) | (size - size != 0), p, w)  # inf and NaN stay
+        return np.where(size <= t / eps, type(eps)(0), w)

@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, relu, sign, sqrt, zero
+from ..numerics_cuda import one, sign, sqrt, zero
 
 
 def log_sum_gradient(p, g, alpha, eps):
@@ -6,8 +6,13 @@ def log_sum_gradient(p, g, alpha, eps):
 
 
 def log_sum_prox(p, step, alpha, eps):
-    two = one(p) + one(p)
-    t = step * alpha
-    root = ((abs(p) - eps) + sqrt(relu((abs(p) + eps) * (abs(p) + eps) - (two + two) * t))) / two * sign(p)
-    root = root if p == p else p
-    return zero(p) if abs(p) <= t / eps else root
+    two, size, t = one(p) + one(p), abs(p), step * alpha
+    most = eps if size < eps else size
+    excess = size - t / eps
+    v = (eps - size) / most
+    d = sqrt(v * v + (two + two) * ((eps / most) * (excess / most)))
+    w = two * excess / (v + d) if size < eps else size * ((d - v) / two)
+    w = size if size < w else w
+    w = -w if p < 0 else w
+    w = p if t == 0 or size - size != 0 else w
+    return zero(p) if size <= t / eps else w

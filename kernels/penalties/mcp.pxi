@@ -17,7 +17,13 @@ cdef void mcp_gradient(const real* p, real* g, real alpha, real gamma, Py_ssize_
 
 cdef void mcp_prox(real* p, const real* step, real alpha, real gamma, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real x
+    cdef real x, size, t, w
     for i in range(n):
-        x = soft(p[i], step[i] * alpha) / (<real>1 - step[i] / gamma)
-        p[i] = p[i] if magnitude(p[i]) > gamma * alpha else x
+        x = p[i]
+        size = magnitude(x)
+        t = step[i] * alpha
+        w = (size - t) / ((gamma - step[i]) / gamma)
+        w = size if size < w else w             # a step just below gamma may round to it: 1 / 0
+        w = -w if x < 0 else w
+        w = 0 if size <= t else w
+        p[i] = x if size > gamma * alpha else w

@@ -2,8 +2,8 @@
 
 alpha * |p| - p^2 / (2 * gamma) where |p| <= gamma * alpha, else gamma * alpha^2 / 2, summed.
 Gradient: (alpha - |p| / gamma) * sign(p), 0 where |p| > gamma * alpha.
-Proximal: p moved towards 0 by step * alpha and divided by 1 - step / gamma; p itself where |p| > gamma * alpha. The
-point is unique for step < gamma, ValueError else; a rule with a step of its own for each element needs metric="lr".
+Proximal: p moved towards 0 by step * alpha and divided by (gamma - step) / gamma; p itself where |p| > gamma * alpha.
+The point is unique for step < gamma, ValueError else; a rule with a step of its own for each element needs metric="lr".
 Ranges: alpha finite and >= 0; gamma finite and > 1. ValueError else.
 Source: C.-H. Zhang, "Nearly unbiased variable selection under minimax concave penalty", 2010,
 https://doi.org/10.1214/09-AOS729
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import sign, soft
+from ..numerics import sign
 from ..spec import Penalty
 
 
@@ -49,4 +49,8 @@ class MCP(Penalty):
 
     @staticmethod
     def proximal(p, step, alpha, gamma):
-        return np.where(np.abs(p) > gamma * alpha, p, soft(p, step * alpha) / (1 - step / gamma))
+        size, t = np.abs(p), step * alpha
+        w = (size - t) / ((gamma - step) / gamma)
+        w = np.where(size < w, size, w)  # a step just below gamma may round to it: 1 / 0
+        w = np.where(size <= t, type(alpha)(0), np.where(p < 0, -w, w))
+        return np.where(size > gamma * alpha, p, w)

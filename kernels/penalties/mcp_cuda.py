@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, sign, soft, zero
+from ..numerics_cuda import sign, zero
 
 
 def mcp_gradient(p, g, alpha, gamma):
@@ -6,4 +6,9 @@ def mcp_gradient(p, g, alpha, gamma):
 
 
 def mcp_prox(p, step, alpha, gamma):
-    return p if abs(p) > gamma * alpha else soft(p, step * alpha) / (one(p) - step / gamma)
+    t = step * alpha
+    w = (abs(p) - t) / ((gamma - step) / gamma)
+    w = abs(p) if abs(p) < w else w
+    w = -w if p < 0 else w
+    w = zero(p) if abs(p) <= t else w
+    return p if abs(p) > gamma * alpha else w

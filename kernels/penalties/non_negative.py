@@ -1,6 +1,6 @@
 """Non-negative: the projection of each weight onto [0, infinity).
 
-Proximal: 0 where p < 0, else p, for every step.
+Proximal: +0 where p <= 0, else p, for every step.
 Ranges: it has no coefficients.
 Source: N. Parikh, S. Boyd, "Proximal algorithms", 2014, https://doi.org/10.1561/2400000003
 
@@ -12,7 +12,8 @@ Source: N. Parikh, S. Boyd, "Proximal algorithms", 2014, https://doi.org/10.1561
 
 from dataclasses import dataclass
 
-from ..numerics import relu
+import numpy as np
+
 from ..spec import Projection
 
 
@@ -25,4 +26,4 @@ class NonNegative(Projection):
 
     @staticmethod
     def proximal(p, step):
-        return relu(p)
+        return np.where(p <= 0, p.dtype.type(0), p)

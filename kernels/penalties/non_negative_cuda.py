@@ -1,5 +1,5 @@
-from ..numerics_cuda import relu
+from ..numerics_cuda import zero
 
 
 def non_negative_prox(p, step):
-    return relu(p)
+    return zero(p) if p <= 0 else p

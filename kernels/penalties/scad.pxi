@@ -21,11 +21,15 @@ cdef void scad_gradient(const real* p, real* g, real alpha, real gamma, real gam
 
 cdef void scad_prox(real* p, const real* step, real alpha, real gamma, real gamma1, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real size, t, inside, middle
+    cdef real x, size, t, w
     for i in range(n):
-        size = magnitude(p[i])
+        x = p[i]
+        size = magnitude(x)
         t = step[i] * alpha
-        middle = soft(p[i], t * gamma / gamma1) / (<real>1 - step[i] / gamma1)
-        inside = soft(p[i], t)
-        inside = inside if size <= alpha + t else middle
-        p[i] = p[i] if size > gamma * alpha else inside
+        w = alpha + (size - (alpha + t)) * (gamma1 / (gamma1 - step[i]))
+        w = size if size < w else w             # a step just below gamma - 1 may round to it: 1 / 0
+        w = size - t if size <= alpha + t else w
+        w = -w if x < 0 else w
+        w = x if t == 0 else w
+        w = 0 if size <= t else w
+        p[i] = x if size > gamma * alpha else w

@@ -3,8 +3,8 @@
 alpha * |p| where |p| <= alpha; (2 * gamma * alpha * |p| - p^2 - alpha^2) / (2 * (gamma - 1)) up to gamma * alpha; then
 alpha^2 * (gamma + 1) / 2; summed.
 Gradient: alpha * sign(p) where |p| <= alpha, then (gamma * alpha - |p|) / (gamma - 1) * sign(p), then 0.
-Proximal: p moved towards 0 by step * alpha where |p| <= (1 + step) * alpha; by step * alpha * gamma / (gamma - 1) and
-then divided by 1 - step / (gamma - 1) up to gamma * alpha; then p. The point is unique for step < gamma - 1, ValueError
+Proximal: p moved towards 0 by step * alpha where |p| <= (1 + step) * alpha; up to gamma * alpha from there on the size
+alpha grows with |p| by (gamma - 1) / (gamma - 1 - step); then p. The point is unique for step < gamma - 1, ValueError
 else; a rule with a step of its own for each element needs metric="lr".
 Ranges: alpha finite and >= 0; gamma finite and > 2. ValueError else.
 Source: J. Fan, R. Li, "Variable selection via nonconcave penalized likelihood and its oracle properties", 2001,
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import sign, soft
+from ..numerics import sign
 from ..spec import Penalty
 
 
@@ -55,6 +55,9 @@ class SCAD(Penalty):
     @staticmethod
     def proximal(p, step, alpha, gamma, gamma1):
         size, t = np.abs(p), step * alpha
-        middle = soft(p, t * gamma / gamma1) / (1 - step / gamma1)
-        inside = np.where(size <= alpha + t, soft(p, t), middle)
-        return np.where(size > gamma * alpha, p, inside)
+        w = alpha + (size - (alpha + t)) * (gamma1 / (gamma1 - step))
+        w = np.where(size < w, size, w)  # a step just below gamma - 1 may round to it: 1 / 0
+        w = np.where(size <= alpha + t, size - t, w)
+        w = np.where(t == 0, p, np.where(p < 0, -w, w))
+        w = np.where(size <= t, type(alpha)(0), w)
+        return np.where(size > gamma * alpha, p, w)

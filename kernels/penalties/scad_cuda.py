@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, sign, soft, zero
+from ..numerics_cuda import sign, zero
 
 
 def scad_gradient(p, g, alpha, gamma, gamma1):
@@ -8,6 +8,10 @@ def scad_gradient(p, g, alpha, gamma, gamma1):
 
 def scad_prox(p, step, alpha, gamma, gamma1):
     t = step * alpha
-    middle = soft(p, t * gamma / gamma1) / (one(p) - step / gamma1)
-    inside = soft(p, t) if abs(p) <= alpha + t else middle
-    return p if abs(p) > gamma * alpha else inside
+    w = alpha + (abs(p) - (alpha + t)) * (gamma1 / (gamma1 - step))
+    w = abs(p) if abs(p) < w else w
+    w = abs(p) - t if abs(p) <= alpha + t else w
+    w = -w if p < 0 else w
+    w = p if t == 0 else w
+    w = zero(p) if abs(p) <= t else w
+    return p if abs(p) > gamma * alpha else w
