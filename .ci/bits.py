@@ -24,20 +24,26 @@ SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTIL
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
 REALS = (np.float32, np.float64)
 INTEGERS = {"int32_t": np.int32, "int64_t": np.int64}
+STORED = {"uint16_t": np.uint16, "uint32_t": np.uint32}
+
+
+def raw(n, dtype, seed=0):
+    """Return any bits as integers."""
+    return np.random.PCG64(seed).random_raw(n).astype(dtype)
 
 
 def wild(n, dtype, seed, tame=False):
     """Return numbers of all kinds, from integers alone: random floats pass through libm, which differs."""
-    raw = np.random.PCG64(seed).random_raw(n)
-    bits = raw.astype({4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]).view(dtype)
-    plain = np.ldexp((raw >> 11).astype(np.float64) * 2.0**-52 - 1.0, (raw % 7).astype(np.int32) - 3).astype(dtype)
+    drawn = raw(n, np.uint64, seed)
+    bits = drawn.astype({2: np.uint16, 4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]).view(dtype)
+    plain = np.ldexp((drawn >> 11).astype(np.float64) * 2.0**-52 - 1.0, (drawn % 7).astype(np.int32) - 3).astype(dtype)
     if tame:
         return plain
     info = np.finfo(dtype)
     some = np.array([0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, info.max, 1, -1, 0.5, 0.5], dtype)
     small = plain * dtype(info.tiny)
-    kind = raw % 16
-    return np.select([kind < 10, kind < 12, kind < 14], [plain, bits, small], some[(raw >> 5) % len(some)])
+    kind = drawn % 16
+    return np.select([kind < 10, kind < 12, kind < 14], [plain, bits, small], some[(drawn >> 5) % len(some)])
 
 
 def digest(arrays):
@@ -61,8 +67,8 @@ def tiles():
             if key not in left:
                 continue
             left.remove(key)
-            if family == "layers" and "first" in text:
-                continue  # arrays and sizes must fit together: see layers()
+            if family == "augment" or (family == "layers" and "first" in text):
+                continue  # arrays and sizes must fit together: see augment() and layers()
             arrays = [(kind, label) for kind, star, label in parameters if star]
             scalars = [label for kind, star, label in parameters if not star and kind == "real"]
             sizes = len(parameters) - len(arrays) - len(scalars)
@@ -71,7 +77,8 @@ def tiles():
                 n, room = (1003, 1003) if sizes == 1 else (69, 69 * 69)
                 kinds = [kind for kind, _ in (arrays[:-1] if summed else arrays)]
                 made = [wild(room, {"real": real}.get(kind, np.float64), i, tame) for i, kind in enumerate(kinds)]
-                data = [np.arange(room, dtype=INTEGERS[kind]) % n if kind in INTEGERS else x
+                data = [np.arange(room, dtype=INTEGERS[kind]) % n if kind in INTEGERS
+                        else raw(room, STORED[kind]) if kind in STORED else x
                         for kind, x in zip(kinds, made, strict=True)]  # fmt: skip
                 values = tuple(0.9 / (i + 1) for i in range(len(scalars)))
                 if "sgd" in name and family == "models":
@@ -99,6 +106,20 @@ def layers():
         for form in ("none", "tanh"):
             found += [pyopt.layers.bias_gelu(x, last, form), *pyopt.layers.bias_gelu_backward(dy, x, last, form)]
         yield f"layers {real.__name__} {'tame' if tame else 'wild'} {shape}", found
+
+
+def augment():
+    """Warp and blend images of both layouts; bytes, too."""
+    for dtype, layout in itertools.product((*REALS, np.uint8), ("NCHW", "NHWC")):
+        shape = (5, 3, 17, 37) if layout == "NCHW" else (5, 17, 37, 3)
+        whole = dtype == np.uint8
+        images = (raw(math.prod(shape), dtype) if whole else wild(math.prod(shape), dtype, 1)).reshape(shape)
+        maps = wild(30, np.float64, 2, True).reshape(5, 2, 3) * 8.0
+        found = [pyopt.augment.affine_warp(images, maps, fill=7.0, border=border, size=(19, 70), layout=layout)
+                 for border in ("constant", "edge")]  # fmt: skip
+        weights = wild(5, np.float64, 3, True) / 64 + 0.5
+        found.append(pyopt.augment.blend(images, [4, 1, 0, 2, 2], weights, (2, 3, 9, 21), layout=layout))
+        yield f"augment {dtype.__name__} {layout}", found
 
 
 def value(hyper, on):
@@ -150,11 +171,24 @@ def rules():
             yield f"{cls.__name__} {real.__name__} {i}", [*params, *states, *norms]
 
 
+def stored():
+    """Step weights that are stored in 16 bits, and rows of them."""
+    for rounding, shadow in itertools.product(("nearest", "stochastic"), (None, np.float16)):
+        p = wild(40_960, np.float16, 1, True).reshape(640, 64)
+        more = {"rounding": rounding, "seed": 2**63 + 5, "shadow_dtype": shadow, "ema_decay": 0.875, "clip_value": 0.5}
+        opt = pyopt.AdamW([p], lr=0.125, weight_decay=0.25, prox=pyopt.GroupLasso(0.0625), metric="lr", **more)
+        for t in range(3):
+            opt.step([wild(p.size, np.float16, 2 + t, True).reshape(p.shape)])
+        opt.step_rows(raw(100, np.uint64).astype(np.int64) % 640, wild(6400, np.float16, 9, True).reshape(100, 64))
+        opt.catch_up_rows()
+        yield f"stored {rounding} {shadow}", [p, *(opt.state[0][key] for key in sorted(opt.state[0]))]
+
+
 def main():
     pyopt.set_num_threads(2)
     lines = []
     with np.errstate(all="ignore"):
-        for label, arrays in itertools.chain(tiles(), layers(), rules()):
+        for label, arrays in itertools.chain(tiles(), layers(), augment(), rules(), stored()):
             lines.append(f"{label} {digest(arrays)}")
     print("\n".join(lines))
     print(f"{len(lines)} hashes with {isa.active()} of {isa.available()}, numpy {np.__version__}", file=sys.stderr)
