@@ -9,8 +9,10 @@
 #ifdef _MSC_VER
 #include <intrin.h>
 #define FETCH(a) _mm_prefetch((const char *)(a), _MM_HINT_T0)
+#define FETCH_NEAR(a) _mm_prefetch((const char *)(a), _MM_HINT_T1)
 #else
 #define FETCH(a) __builtin_prefetch((a), 0, 3)
+#define FETCH_NEAR(a) __builtin_prefetch((a), 0, 2)
 #endif
 
 #if defined(__AVX512F__)
@@ -30,6 +32,12 @@ static inline void prefetch(const void *array, size_t ahead, size_t bytes) {
     uintptr_t first = (uintptr_t)array + ahead;
     for (uintptr_t line = first; line < first + bytes; line += 64)
         FETCH((const char *)line);
+}
+
+/* The same into the second-level cache, which waits for more lines at a time than the first: for rows that lie anywhere. */
+static inline void prefetch_row(const void *array, size_t bytes) {
+    for (uintptr_t line = (uintptr_t)array; line < (uintptr_t)array + bytes; line += 64)
+        FETCH_NEAR((const char *)line);
 }
 
 /* Write what goes to memory without first reading it from there, as a cache does: whole lines, past the caches. What

@@ -10,7 +10,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 
-from pyopt.estimators import LinearRegressor, MLPClassifier, _docs, _trainer
+from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, _docs, _trainer
 from trained import ALL, data, made
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -105,3 +105,23 @@ def test_import_is_lazy_and_says_what_is_missing():
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert "ImportError: pyopt.estimators needs scikit-learn" in done.stderr
     assert "pip install 'pyopt-kernels[demo]'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64, np.uint64, bool, float, str, object])
+def test_labels_of_any_kind(kind):
+    """Tables stand in for sorting where labels are small integers; the classes are those of NumPy."""
+    wide = kind is np.int64
+    some = np.array(["a", "c", "b"] if kind in (str, object) else [0, 1, 1] if kind is bool else [7, 120, 3], kind)
+    for labels in (
+        some,
+        -some if kind in (np.int8, np.int16, np.int64, float) else some,
+        some * 10**15 if wide else some,
+    ):
+        y = np.random.default_rng(0).choice(labels, 60)
+        x = np.random.default_rng(1).normal(size=(60, 3)) + np.unique(y, return_inverse=True)[1][:, None]
+        for cls in (LinearClassifier, MLPClassifier):
+            estimator = made(cls, max_iter=200, lr=0.05).fit(x, y)
+            assert np.array_equal(estimator.classes_, np.unique(y))
+            assert estimator.classes_.dtype == y.dtype
+            assert estimator.score(x, y) > 0.6
+            assert estimator.partial_fit(x[:9], y[:9]).classes_.dtype == y.dtype
