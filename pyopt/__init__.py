@@ -15,6 +15,8 @@ if _there not in (_here, _here / "pyopt"):  # an editable install of another clo
 
 from . import augment, functional, layers, losses, schedules
 from ._config import show_config
+from .averaging import PolyakAverage, SnapshotEnsemble
+from .early_stopping import EarlyStopping
 from .kernels.penalties.box import Box
 from .kernels.penalties.elastic_net import ElasticNet
 from .kernels.penalties.group_lasso import GroupLasso
@@ -41,6 +43,7 @@ __all__ = [
     "AdamW",
     "Box",
     "DynamicLossScale",
+    "EarlyStopping",
     "ElasticNet",
     "GroupLasso",
     "HuberL1",
@@ -50,7 +53,9 @@ __all__ = [
     "Momentum",
     "NonNegative",
     "Optimizer",
+    "PolyakAverage",
     "RMSprop",
+    "SnapshotEnsemble",
     "augment",
     "functional",
     "get_num_threads",

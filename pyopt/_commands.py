@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from . import _plot_schedule
 from . import train as training
 from ._config import show_config
 from .kernels import isa
@@ -56,7 +57,7 @@ def train(
         _one_of("optimizer", optimizer, training.OPTIMIZERS)
         penalties = [_penalty(text) for text in penalty or ()]
         hypers = _hypers(optimizer, set_ or ())
-        _check_output(output)
+        _check_output(output, (".png",))
         rows = training.load(data, seed)
         rate = training.OPTIMIZERS[optimizer].rule.hyper("lr").default
         hypers["lr"] = training.RATES[data].get(optimizer, rate) if lr is None else lr
@@ -74,6 +75,32 @@ def train(
     if not all(map(math.isfinite, (result.train_loss[-1], result.held_loss[-1]))):
         typer.echo("pyopt: the loss is not finite any more: a smaller --lr may help", err=True)
     raise typer.Exit(0 if result.identical else 1)
+
+
+@app.command("plot-schedule")
+def plot_schedule(
+    schedules: Annotated[
+        list[str],
+        typer.Argument(help=f"Such as 'Cosine(1e-3, 1000)': {', '.join(_plot_schedule.KINDS)}. Several are overlaid."),
+    ],
+    steps: Annotated[int, typer.Option(min=2, max=2**53, help="Steps to draw, from 0 on.")] = 1000,
+    output: Annotated[
+        Path | None,
+        typer.Option(help=f"A file to draw into: {', '.join(_plot_schedule.ENDINGS)}.", show_default="the terminal"),
+    ] = None,
+) -> None:
+    """Draw schedules of pyopt.schedules; OneCycle(...).momentum and Cyclic(...).momentum are schedules, too."""
+    try:
+        curves = [_plot_schedule.curve(text, steps) for text in schedules]
+        if output is not None:
+            _check_output(output, _plot_schedule.ENDINGS)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    if output is None:
+        _plot_schedule.draw(curves, Console())
+    else:
+        _plot_schedule.save(curves, output)
+        typer.echo(output)
 
 
 def _one_of(name: str, value: str, known: Any) -> None:
@@ -125,10 +152,10 @@ def _batch_size(text: str, rows: int) -> int:
     return size
 
 
-def _check_output(path: Path) -> None:
-    """Raise ValueError where a file cannot be written: before training, not after."""
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"output={str(path)!r}: must end in .png")
+def _check_output(path: Path, endings: Sequence[str]) -> None:
+    """Raise ValueError where a file cannot be written: before the work, not after."""
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"output={str(path)!r}: must end in {' or '.join(endings)}")
     existed = os.path.lexists(path)
     try:
         path.open("ab").close()

@@ -82,6 +82,8 @@ def integer(name: str, x: Any, low: int) -> int:
         raise TypeError(f"{name}={x!r}: must be an integer >= {low}")
     if x < low:
         raise ValueError(f"{name}={x!r}: must be an integer >= {low}")
+    if x >= 1 << 63:
+        raise ValueError(f"{name}={x!r}: must be < 2**63")
     return int(x)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``pyopt train`` and ``pyopt config``. Every error is one line on stderr, with exit code 2."""
+"""The command line: ``pyopt train``, ``plot-schedule`` and ``config``. Errors are one line, with exit code 2."""
 
 from __future__ import annotations
 

@@ -91,6 +91,26 @@ def test_early_stopping_keeps_the_best_weights(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
+def test_it_stops_where_early_stopping_says(cls):
+    x, y = data(cls, 200)
+    losses = made(cls, max_iter=500, tol=0.01, n_iter_no_change=3).fit(x, y).history_["loss"]
+    stopper = pyopt.EarlyStopping(min_delta=0.01 * losses[0], patience=3)
+    assert [stopper.update(loss) for loss in losses] == [False] * (len(losses) - 1) + [True]
+    held = {"early_stopping": True, "validation_fraction": 0.5}
+    scores = made(cls, max_iter=500, tol=0.02, n_iter_no_change=5, **held).fit(x, y).history_["validation_score"]
+    stopper = pyopt.EarlyStopping(min_delta=0.02, patience=5, mode="max")
+    assert [stopper.update(score) for score in scores] == [False] * (len(scores) - 1) + [True]
+
+
+@pytest.mark.parametrize("cls", [LinearRegressor, MLPRegressor])
+def test_one_sample_has_no_score(cls):
+    x, y = data(cls, 10)
+    with pytest.raises(ValueError, match=r"validation_fraction=0.1: holds 1 sample out"):
+        made(cls, early_stopping=True, validation_fraction=0.1).fit(x, y)
+    made(cls, early_stopping=True, validation_fraction=0.2).fit(x, y)
+
+
+@pytest.mark.parametrize("cls", ALL)
 def test_tol_stops_and_none_does_not(cls):
     x, y = data(cls)
     assert made(cls, max_iter=3000, batch_size="full", tol=0.01, n_iter_no_change=2).fit(x, y).n_iter_ < 3000

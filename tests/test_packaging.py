@@ -1,5 +1,6 @@
 """What an installation promises: imports that explain themselves, and pages that say what is true."""
 
+import doctest
 import os
 import re
 import runpy
@@ -147,6 +148,15 @@ def test_readme_example():
     assert [kind for kind, _ in blocks] == ["python", "text"]
     done = python(blocks[0][1], tmp_folder(), path=sys_path())
     assert done.stdout == blocks[1][1], done.stderr
+
+
+def test_guide_examples():
+    """Each example of a guide prints what stands below it."""
+    for page in (ROOT / "docs" / "training.md",):
+        blocks = [text for _, kind, text in FENCE.findall(page.read_text()) if kind == "python"]
+        test = doctest.DocTestParser().get_doctest("".join(blocks), {}, page.name, str(page), 0)
+        assert len(test.examples) >= len(blocks)
+        assert doctest.DocTestRunner().run(test).failed == 0, page
 
 
 def test_readme_rules():

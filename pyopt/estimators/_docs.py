@@ -50,12 +50,13 @@ PARAMETERS = {
     "max_iter": """int >= 1
         Epochs, at most.""",
     "tol": """float >= 0 or None
-        Training stops where the loss has not fallen by this share of the first epoch's loss, or the validation score
-        not risen by this much, for ``n_iter_no_change`` epochs in a row; None: never.""",
+        Training stops where ``n_iter_no_change`` epochs in a row have not brought the loss down by more than this share
+        of the first epoch's loss, or the validation score up by more than this; None: never.""",
     "fit_intercept": """bool
         Whether to learn an intercept; without one it is 0.""",
     "early_stopping": """bool
-        Hold samples out, stop by the score on them, and keep the weights of the best epoch.""",
+        Hold samples out, stop by the score on them, and keep the weights of the best epoch, as pyopt.EarlyStopping does
+        with a min_delta of ``tol``.""",
     "validation_fraction": """float in (0, 1)
         The share of the samples that early stopping holds out.""",
     "n_iter_no_change": """int >= 1

@@ -37,6 +37,7 @@ class Numbers(Targets):
     losses = REGRESSION
     loss: str
     loss_options: Any
+    validation_fraction: float
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
         if self.loss not in REGRESSION:
@@ -67,6 +68,8 @@ class Numbers(Targets):
         return 1.0 if self.loss == "poisson" else centre_and_spread(target, weight)[1]
 
     def _score_rows(self, X: Any, y: Array, weight: Array, rows: Array) -> float:
+        if len(rows) < 2:
+            raise ValueError(f"validation_fraction={self.validation_fraction!r}: holds 1 sample out, and R^2 needs 2")
         return float(r2_score(y[rows], self._shaped(self._outputs_of(X, rows)), sample_weight=weight[rows]))
 
     def _shaped(self, z: Array) -> Array:

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from .._arrays import Array
+from ..early_stopping import EarlyStopping
 from ..kernels.models import moments
 from ..optim import Optimizer
 from ._losses import Loss
@@ -152,9 +153,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 epochs: int) -> None:  # fmt: skip
         """Train until nothing gets better, or for so many epochs."""
         batch = self._batch(len(rows))
-        patience = Patience(self.n_iter_no_change, self.tol, 1.0 if len(held) else None)
+        stopper: EarlyStopping | None = None
         stopped = self.tol is None
-        best: list[Array] = []
         with Progress(self.verbose, type(self).__name__, epochs) as progress:
             for _ in range(epochs):
                 order = self._rng.permutation(rows) if self.shuffle and batch < len(rows) else rows
@@ -167,19 +167,26 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 for name, number in noted.items():
                     self.history_.setdefault(name, []).append(number)
                 progress.advance(noted)
-                better, stopped_now = patience.see(noted.get("validation_score", -noted["loss"]))
-                if len(held) and better:
-                    best = [p.copy() for p in self._model.state]
-                if stopped_now:
+                stopper = stopper or self._stopper(noted, epochs)
+                if stopper.update(noted, self._model.state):
                     stopped = True
                     break
-        for p, kept in zip(self._model.state, best, strict=False):
-            p[...] = kept
+        if stopper is not None and stopper.restore_best_weights:
+            stopper.restore()
         if not stopped and epochs > 1:
             warnings.warn(
                 f"{type(self).__name__} has not converged in max_iter={epochs} epochs: raise max_iter or lr",
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
+
+    def _stopper(self, noted: dict[str, float], epochs: int) -> EarlyStopping:
+        """Return what says when to stop, from what was noted of the first epoch; with tol=None it never does."""
+        held = "validation_score" in noted
+        tol = (self.tol or 0.0) * (1.0 if held else abs(noted["loss"]))
+        return EarlyStopping(
+            "validation_score" if held else "loss", tol, epochs if self.tol is None else self.n_iter_no_change,
+            "max" if held else "min", restore_best_weights=held,
+        )  # fmt: skip
 
     def _epoch(self, X: Any, target: Array, weight: Array, order: Array, batch: int) -> float:
         """Take an epoch step by step; return the mean loss of the rows, each before its step."""
@@ -275,25 +282,6 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         state.pop("_lr", None)  # functions of the step may be closures, which a pickle refuses
         return {key: _snapshot(value) for key, value in state.items()}
-
-
-class Patience:
-    """Says when a score, the higher the better, has not grown by more than ``tol`` for too many epochs in a row.
-
-    ``unit`` is what tol is a share of; None: of the first score.
-    """
-
-    def __init__(self, epochs: int, tol: float | None, unit: float | None) -> None:
-        self.epochs, self.tol, self.unit, self.best, self.waited = epochs, tol, unit, -math.inf, 0
-
-    def see(self, score: float) -> tuple[bool, bool]:
-        """Return whether this score is the best so far, and whether to stop."""
-        if self.unit is None:
-            self.unit = abs(score)
-        grew = self.tol is None or score > self.best + self.tol * self.unit
-        better, self.best = score > self.best, max(score, self.best)
-        self.waited = 0 if grew else self.waited + 1
-        return better, self.waited >= self.epochs
 
 
 def _snapshot(optimizer: Any) -> Any:

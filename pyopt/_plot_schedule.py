@@ -1,0 +1,202 @@
+"""What ``pyopt plot-schedule`` draws: schedules read from text, on the terminal or into a file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.text import Text
+
+from . import schedules
+
+KINDS: dict[str, Any] = {
+    name: kind
+    for name in schedules.__all__
+    if name not in ("Schedule", "MomentumOf", "ReduceOnPlateau") and (kind := getattr(schedules, name))
+}
+ENDINGS = (".png", ".svg", ".pdf")
+POINTS = 20_000  # steps that are looked at, at most
+COLOURS = ("cyan", "magenta", "yellow", "green", "red", "blue")
+QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"  # by their bits: 1 upper left, 2 upper right, 4 lower left, 8 lower right
+MARKS = "*o+x#@%&"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A schedule, how it is written, and its values at some steps."""
+
+    text: str
+    schedule: schedules.Schedule
+    steps: list[int]
+    values: list[float]
+
+    @property
+    def panel(self) -> str:
+        """What it is drawn among."""
+        return "momentum" if isinstance(self.schedule, schedules.MomentumOf) else "learning rate"
+
+
+# ---- from text
+
+
+def curve(text: str, steps: int) -> Curve:
+    """Return the curve of a schedule such as ``Cosine(1e-3, 1000)``; ValueError or TypeError where it is none.
+
+    The text is never run: names of schedules, literals, lists and ``.momentum`` are all there is.
+    """
+    schedule, text = parse(text)
+    at = sorted({i * (steps - 1) // (min(steps, POINTS) - 1) for i in range(min(steps, POINTS))})
+    values = [schedule(t) for t in at]
+    for t, value in zip(at, values, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(f"{text!r} is {value} at step {t}: draw fewer steps")
+    return Curve(text, schedule, at, values)
+
+
+def parse(text: str) -> tuple[schedules.Schedule, str]:
+    """Return the schedule that ``text`` describes, and how it is usually written."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange literals, which are refused anyway
+            tree = ast.parse(text.strip(), mode="eval")
+        found, usual = _built(tree.body), ast.unparse(tree)
+    except (SyntaxError, MemoryError, RecursionError):
+        raise ValueError(f"{_short(text)} cannot be read: an example is Cosine(1e-3, 1000)") from None
+    if not isinstance(found, schedules.Schedule):
+        raise ValueError(f"{_short(text)} is no schedule: must be one of {', '.join(KINDS)}, with its arguments")
+    return found, usual
+
+
+def _built(node: ast.expr) -> Any:
+    """Return what a part of the text stands for."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            return value
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as value)):
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return [_built(part) for part in parts]
+        case ast.Call(func=ast.Name(id=name)) if name in KINDS:
+            return _called(name, node)
+        case ast.Attribute(value=ast.Call() as inner, attr="momentum"):
+            owner = _built(inner)
+            if not isinstance(owner, (schedules.OneCycle, schedules.Cyclic)):
+                raise ValueError(f"{_short(ast.unparse(node))}: only OneCycle and Cyclic have a momentum")
+            return owner.momentum
+        case ast.Call(func=func):
+            raise ValueError(f"{_short(ast.unparse(func))} is no schedule: must be one of {', '.join(KINDS)}")
+    raise ValueError(f"{_short(ast.unparse(node))} is not allowed: must be a number, text, list or schedule")
+
+
+def _called(name: str, node: ast.Call) -> Any:
+    kind = KINDS[name]
+    arguments = [_built(argument) for argument in node.args]
+    named = {keyword.arg: _built(keyword.value) for keyword in node.keywords if keyword.arg is not None}
+    if len(named) < len(node.keywords):
+        raise ValueError(f"{_short(ast.unparse(node))}: ** is not allowed")
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        usage = ", ".join(str(p).partition(":")[0] + _default(p) for p in signature.parameters.values())
+        raise ValueError(f"{_short(ast.unparse(node))}: {error}: must be {name}({usage})") from None
+    return kind(*arguments, **named)
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+# ---- to the terminal
+
+
+def draw(curves: Sequence[Curve], console: Console) -> None:
+    """Print the curves, learning rates and momenta apart."""
+    for panel in dict.fromkeys(curve.panel for curve in curves):
+        among = [curve for curve in curves if curve.panel == panel]
+        _draw_panel(among, panel, console)
+
+
+def _draw_panel(curves: Sequence[Curve], title: str, console: Console, height: int = 16) -> None:
+    ascii_only = bool(console.options.ascii_only)
+    marked = ascii_only or (len(curves) > 1 and console.color_system is None)  # what tells curves apart
+    low, high = limits(curves)
+    names = [f"{value:.3g}" for value in (high, (low + high) / 2, low)]
+    margin = max(map(len, names))
+    width = max(10, min(console.width, 110) - margin - 3)
+    side, corner, line = "|+-" if ascii_only else "│└─"
+    label = {0: names[0], height // 2: names[1], height - 1: names[2]}
+    console.print(title, style="bold", highlight=False)
+    cells = _cells(curves, width, height, low, high)
+    for row in range(height):
+        text = Text(f"{label.get(row, ''):>{margin}} {side}", no_wrap=True)
+        for column in range(width):
+            bits, which = cells.get((row, column), (0, 0))
+            mark = MARKS[which % len(MARKS)] if marked and bits else QUADRANTS[bits]
+            text.append(mark, COLOURS[which % len(COLOURS)] if bits else None)
+        text.rstrip()
+        console.print(text, highlight=False)
+    console.print(f"{'':{margin}} {corner}{line * width}", highlight=False)
+    console.print(f"{'':{margin}}  0{curves[0].steps[-1]:>{width - 1}}", highlight=False)
+    for i, curve in enumerate(curves):
+        mark = MARKS[i % len(MARKS)] if marked else QUADRANTS[12]
+        text = Text(f"{'':{margin}}  ").append(mark * 2, COLOURS[i % len(COLOURS)])
+        console.print(text.append(f" {curve.text}: {curve.values[0]:.4g} to {curve.values[-1]:.4g}"), highlight=False)
+
+
+def limits(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the ends of the axis: learning rates stand on 0."""
+    values = [value for curve in curves for value in curve.values]
+    high = max(values)
+    low = 0.0 if curves[0].panel == "learning rate" or min(values) == high else min(values)
+    return low, high or 1.0
+
+
+def _cells(curves: Sequence[Curve], width: int, height: int, low: float, high: float) -> dict[tuple[int, int], Any]:
+    """Return the quadrants that are filled and the curve they belong to, by row and column; later curves lie above."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for i, curve in enumerate(curves):
+        spans: dict[int, tuple[int, int]] = {}
+        for t, value in zip(curve.steps, curve.values, strict=True):
+            x = t * (2 * width - 1) // curve.steps[-1]
+            y = round((high - value) / (high - low) * (2 * height - 1))
+            first, last = spans.get(x, (y, y))
+            spans[x] = min(first, y), max(last, y)
+        first = last = 0
+        for x in range(2 * width):
+            first, last = spans.get(x, (last, last))  # between two steps that lie apart, the value of the one before
+            for y in range(first, last + 1):
+                bits, owner = found.get((y // 2, x // 2), (0, i))
+                bit = 1 << (x % 2 + 2 * (y % 2))
+                found[y // 2, x // 2] = (bits if owner == i else 0) | bit, i
+    return found
+
+
+# ---- into a file
+
+
+def save(curves: Sequence[Curve], path: Path) -> None:
+    """Write the curves to a file, learning rates above momenta."""
+    panels = list(dict.fromkeys(curve.panel for curve in curves))
+    figure = Figure(figsize=(9, 1.0 + 3.6 * len(panels)), layout="constrained")
+    for panel, axes in zip(panels, figure.subplots(len(panels), 1, squeeze=False)[:, 0], strict=True):
+        among = [curve for curve in curves if curve.panel == panel]
+        for curve in among:
+            axes.plot(curve.steps, curve.values, label=curve.text)
+        low, high = limits(among)
+        axes.set(xlabel="step", ylabel=panel, ylim=(low - 0.01 * (high - low), high + 0.05 * (high - low)))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=130)
