@@ -92,6 +92,15 @@ def innermost(text, names):
             function = None
 
 
+def needs_none(source, body, isa):
+    """Say whether any loop with this head and first line may stay scalar."""
+    if re.fullmatch(r"\w+\[\w+\] = 0|memcpy\(.*\)", body):
+        return True  # fills and copies: gcc makes a memset or memcpy of them
+    if re.fullmatch(r"for \w+ in range\((\d|1[0-5])\):", source):
+        return True  # straight code
+    return isa == "neon" and re.search(r"\w\[\w+\[\w+\]", body) is not None  # it cannot gather
+
+
 def main():
     sys.path.insert(0, str(ROOT))
     stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
@@ -110,12 +119,10 @@ def main():
         text = (ROOT / f"build/generated/_tiles_{isa}.c").read_text()
         for name, real, (path, row), line in innermost(text, names):
             source, body = map(str.strip, (ROOT / path).read_text().splitlines()[int(row) - 1 : int(row) + 1])
-            if re.fullmatch(r"\w+\[\w+\] = 0|memcpy\(.*\)", body):
-                continue  # fills and copies: gcc makes a memset or memcpy of them
-            if re.fullmatch(r"for \w+ in range\((\d|1[0-5])\):", source):
-                continue  # straight code
             if (names[name], source) in SCALAR:
                 used.add((names[name], source))
+                continue
+            if needs_none(source, body, isa):
                 continue
             checked += 1
             seen.add(name)

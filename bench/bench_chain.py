@@ -10,11 +10,13 @@ from pyopt.kernels import isa
 
 from .harness import Contender, faster, race
 from .limit import limits, scans
+from .optax_steps import chain as optax_chain
+from .optax_steps import optax
 from .shapes import gpt2_small
 from .torch_steps import torch
 
 L1, MAX_NORM, EMA, SCALE, LR = 1e-6, 1.0, 0.999, 1024.0, 1e-4
-FULL = [faster("limit", 0.93), faster("torch eager", 2.8), faster("torch compiled", 1.0)]
+FULL = [faster("limit", 0.93), faster("torch eager", 2.8), faster("torch compiled", 1.0), faster("optax jit", 1.0)]
 CASES = [
     ("whole step, GPT-2 small", gpt2_small(), L1, FULL, 9),
     ("whole step without L1, GPT-2 small", gpt2_small(), 0.0, [faster("torch eager", 1.5)], 9),
@@ -53,7 +55,7 @@ class Chain:
         params = [torch.nn.Parameter(torch.from_numpy(p)) for p in self.params]
         grads = [torch.from_numpy(g) for g in self.grads]
         m, v, emas = ([torch.from_numpy(s[name]) for s in self.opt.state] for name in ("exp_avg", "exp_avg_sq", "ema"))
-        opt = torch.optim.AdamW(params, lr=torch.tensor(LR) if compiled else LR, fused=not compiled, foreach=compiled)
+        opt = torch.optim.AdamW(params, lr=LR, fused=not compiled, foreach=compiled)
         for p, g, m_, v_ in zip(params, grads, m, v, strict=True):
             p.grad = g
             opt.state[p] = {"step": torch.tensor(1.0), "exp_avg": m_, "exp_avg_sq": v_}
@@ -96,8 +98,15 @@ def bench_chain(title, shapes, l1, bar, rounds, benchmark):
         if "GPT-2" in title and l1:
             compiled, start = chain.torch(compiled=True), perf_counter()
             compiled()
-            facts["compile_seconds"] = perf_counter() - start
+            facts["torch_compile_seconds"] = perf_counter() - start
             contenders.append(Contender("torch compiled", compiled, prepare=chain.refill))
+    if optax is not None and "GPT-2" in title and l1:
+        call, refill = optax_chain(chain.params, l1, MAX_NORM, EMA, SCALE, LR)
+        refill()
+        start = perf_counter()
+        call()
+        facts["optax_compile_seconds"] = perf_counter() - start
+        contenders.append(Contender("optax jit", call, prepare=refill))
     elements = sum(p.size for p in chain.params)
     race(benchmark, title, contenders, bar, rounds, elements, isa=isa.active(), threads=pyopt.get_num_threads(),
          tensors=len(shapes), **facts)  # fmt: skip

@@ -4,10 +4,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from . import limit, torch_steps
+from . import limit, optax_steps, torch_steps
 from .report import Measured, summary
 
-PACKAGES = ("pyopt-kernels", "numpy", "torch")
+PACKAGES = ("pyopt-kernels", "numpy", "torch", "optax", "jax")
 
 
 def pytest_configure(config):
@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter, config):
     if measured:
         terminalreporter.section("pyopt benches")
         terminalreporter.write_line(summary(measured))
-    for why in filter(None, (torch_steps.MISSING, limit.missing())):
+    for why in filter(None, (torch_steps.MISSING, optax_steps.MISSING, limit.missing())):
         terminalreporter.write_line(why)
 
 

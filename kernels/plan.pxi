@@ -175,7 +175,7 @@ cdef class WholePlan(Memory):
 
     cdef measure(self, int threads):
         """Read the gradients once: the sum of the squares of each leaf."""
-        cdef Py_ssize_t i, blocks = (self.nleaves + 15) // 16
+        cdef Py_ssize_t i
         if self.partial is NULL:
             self.partial = <double*>calloc(2 * self.nleaves + 1, sizeof(double))
             if self.partial is NULL:
@@ -183,10 +183,10 @@ cdef class WholePlan(Memory):
         with nogil:
             if threads == 1:
                 measure_leaves(&self.c, self.tensors, self.count, self.partial, 0, self.nleaves)
-            else:
-                for i in prange(blocks, num_threads=threads, schedule="static"):
-                    measure_leaves(&self.c, self.tensors, self.count, self.partial, 16 * i,
-                                   min(16 * i + 16, self.nleaves))
+            else:                               # each thread reads what it will step, as far as the leaves are even
+                for i in prange(threads, num_threads=threads, schedule="static"):
+                    measure_leaves(&self.c, self.tensors, self.count, self.partial, self.nleaves * i // threads,
+                                   self.nleaves * (i + 1) // threads)
 
     cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
         """Return the sum of some leaves, which stay as they are."""
