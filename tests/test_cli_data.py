@@ -152,7 +152,7 @@ FILES = {
     "empty.csv": ("", ["no rows"]),
     "header.csv": ("a,b,label\n", ["no rows"]),
     "twice.csv": ("a,a,label\n1,2,yes\n", ["twice"]),
-    "quote.csv": ('a,b,label\n"1,2,yes\n', ["cannot be read"]),
+    "quote.csv": ('a,b,label\n"1,2,yes\n', ["cannot be read", "unexpected end"]),
     "alone.csv": ("label\nyes\nno\n", ["label", "one of several columns"]),
     "binary.csv": (bytes(range(256)), ["cannot be read", "utf-8"]),
     "bad.npz": (b"no zip file", ["cannot be read", "no NPZ file"]),

@@ -74,7 +74,7 @@ def plot(run: Run, path: Path) -> None:
         labels = ["training rows", "held out"] if i == 0 else [None, None]
         left.plot(epochs, course.train_loss, label=labels[0], color="C0", **style)
         left.plot(epochs, course.held_loss, label=labels[1], color="C1", linestyle="--", **style)
-        last = f"held out, {course.held_score[course.kept]:.3f} at the end" if one else f"{i + 1}"
+        last = f"held out, {course.held_score[course.kept]:.3f} in epoch {course.kept + 1}" if one else f"{i + 1}"
         right.plot(epochs, course.held_score, label=last, **style)
         if run.settings.early_stopping:
             left.axvline(course.kept + 1, color="C3", linewidth=1, label="kept" if i == 0 else None)
