@@ -26,10 +26,11 @@ SCALAR = {
     ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
     ("layers.batch_norm_products", "for k in range(n):"): "a call for each channel",
     ("augment.take_bytes", "for x in range(start, stop):"): "no instruction set gathers bytes",
-    ("augment.scatter", "for x in range(n):"): "stores to every third place or so",
+    ("augment.put", "for x in range(n):"): "stores to every third place or so",
+    ("augment.warp_sample", "for c in range(of.channels):"): "calls: the loops are those of sample",
     ("augment.blend_sample", "for y in range(box[0], box[2]):"): "copies of a row of the box",
-    ("augment.warp", "for n in range(samples):"): "calls: the loops are those of warp_sample",
-    ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of warp_sample",
+    ("augment.warp", "for n in range(samples):"): "calls: the loops are those of locate, look_beyond and sample",
+    ("augment.warp_bytes", "for n in range(samples):"): "calls: the loops are those of locate, look_beyond and sample",
     ("augment.blend", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
@@ -44,13 +45,14 @@ SCALAR = {
     ("models.row_product", "while k + 4 <= n:"): "through indices",
     ("models.row_product", "while k < n:"): "at most 3 products a row",
     ("models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
-    ("models.weighted_squares", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("models.weighted_squares", "for j in range(columns - k):"): "at most 15 columns a row",
+    ("models.weighted_squares", "for j in range(16):"): "unrolled and vectorised as straight code",
     ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
     ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
 FUNCTION = re.compile(
-    r"^static (?:CYTHON_INLINE )?\w+ (?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+)\((\w+).*\{$"
+    r"^static (?:CYTHON_INLINE )?\w+ ((?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+))\((\w+).*\{$"
 )
 COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
 NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
@@ -73,8 +75,9 @@ def innermost(text, names):
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
-            name, kind = found.groups()  # told apart by the type of the first argument
-            function = (name, kind) if name in names else None
+            whole, name, kind = found.groups()  # told apart by the type of the first argument
+            called = len(re.findall(rf"\b{whole}\b", text)) > 2  # Cython also makes pairs of types that nobody uses
+            function = (name, kind) if name in names and called else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
         if not function:

@@ -1,7 +1,5 @@
 """Estimators beside those of scikit-learn, at an equal loss, objective or accuracy."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -19,18 +17,23 @@ from sklearn.neural_network import MLPClassifier as TheirMLP  # noqa: E402
 
 from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier  # noqa: E402
 
+try:
+    from skglm import Lasso as CoordinateDescent
+except ImportError:
+    CoordinateDescent = None
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 ROWS, FEATURES = 500_000, 50
 FACTS = {"isa": isa.active(), "threads": pyopt.get_num_threads()}
 
 
-@pytest.mark.parametrize(("batch", "bar"), [(1, 1.5), (256, 5.0)])
-def bench_an_epoch_of_logistic_regression(batch, bar, benchmark):
+@pytest.mark.parametrize(("batch", "lr", "bar"), [(1, 0.0075, 1.5), (256, 0.075, 5.0)])
+def bench_an_epoch_of_logistic_regression(batch, lr, bar, benchmark):
     """A whole ``fit`` of one epoch, checks of the data and shuffling among it; SGDClassifier takes row by row."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((ROWS, FEATURES), dtype=np.float32)
     y = (x @ rng.standard_normal(FEATURES) + 2 * rng.logistic(size=ROWS) > 0).astype(int)
-    mine = LinearClassifier("sgd", batch_size=batch, max_iter=1, tol=None, random_state=0)
+    mine = LinearClassifier("sgd", lr=lr, batch_size=batch, max_iter=1, tol=None, random_state=0)
     theirs = SGDClassifier(loss="log_loss", max_iter=1, tol=None, random_state=0)
 
     def log_loss(estimator):
@@ -55,24 +58,24 @@ def bench_lasso(benchmark):
         d = y - estimator.fit(x, y).predict(x).astype(np.float64)
         return (d * d).mean() / 2 + alpha * np.abs(estimator.coef_).sum()
 
-    values = {"pyopt": objective(mine), "scikit-learn": objective(theirs)}
+    estimators = {"pyopt": mine, "scikit-learn": theirs}
+    if CoordinateDescent is not None:
+        estimators["skglm"] = CoordinateDescent(alpha)
+    values = {name: objective(estimator) for name, estimator in estimators.items()}
     assert values["pyopt"] <= values["scikit-learn"] + 1e-4, values
-    contenders = [Contender("pyopt", lambda: mine.fit(x, y)), Contender("scikit-learn", lambda: theirs.fit(x, y))]
+    contenders = [Contender(name, lambda fit=estimator.fit: fit(x, y)) for name, estimator in estimators.items()]
     title = "lasso, 20000 x 100"
     race(benchmark, title, contenders, [within("scikit-learn", 10.0)], 7, x.size, values, **FACTS)
-
-
-def cosine(lr, steps):
-    """Return the learning rate that falls to 0 along half a cosine."""
-    return lambda t: lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, t / steps)))
 
 
 def bench_perceptron_on_digits(benchmark):
     """The accuracy of scikit-learn's perceptron in cross-validation, or a better one; then a fit."""
     x, y = load_digits(return_X_y=True)
     x = np.float32(x / 16)
-    mine = MLPClassifier(lr=0.02, schedule=cosine, batch_norm=True, dropout=0.1, batch_size=100, max_iter=20, tol=None,
-                         random_state=0)  # fmt: skip
+    mine = MLPClassifier(
+        lr=0.02, schedule=pyopt.schedules.Cosine, batch_norm=True, dropout=0.1, batch_size=100, max_iter=20, tol=None,
+        random_state=0,
+    )  # fmt: skip
     theirs = TheirMLP(random_state=0)
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
     scores = {
@@ -93,8 +96,8 @@ def bench_accuracy_on_digits(name, bar, benchmark):
     estimator = {
         "linear": LinearClassifier(random_state=0),
         "perceptron": MLPClassifier(
-            (256, 128), lr=0.01, schedule=cosine, batch_norm=True, dropout=0.2, batch_size=64, max_iter=60, tol=None,
-            augment=pyopt.augment.Images(mixup=0.2, num_classes=10), image_shape=(1, 8, 8),
+            (256, 128), lr=0.01, schedule=pyopt.schedules.Cosine, batch_norm=True, dropout=0.2, batch_size=64,
+            augment=pyopt.augment.Images(mixup=0.2, num_classes=10), image_shape=(1, 8, 8), max_iter=60, tol=None,
             random_state=0,
         ),
     }[name]  # fmt: skip

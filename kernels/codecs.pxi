@@ -22,9 +22,9 @@ cdef inline float odd(real x) noexcept nogil:
     return y
 
 
-cdef inline uint32_t narrow_bf16(uint32_t bits) noexcept nogil:
-    cdef uint32_t near = (bits + 0x7fff + (bits >> 16 & 1)) >> 16
-    return bits >> 16 | 0x40 if (bits & 0x7fffffff) > 0x7f800000 else near
+cdef inline uint32_t narrow_bf16(float x) noexcept nogil:
+    cdef uint32_t bits = to_bits(x), near = bits + 0x7fff + (bits >> 16 & 1)
+    return (near if x == x else bits | 0x400000) >> 16
 
 
 cdef inline uint32_t narrow_f16(uint32_t bits) noexcept nogil:
@@ -102,7 +102,7 @@ cdef void encode_f32(const real* x, float* out, Py_ssize_t n) noexcept nogil:
 cdef void encode_bf16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = <uint16_t>narrow_bf16(to_bits(odd(x[i])))
+        out[i] = <uint16_t>narrow_bf16(odd(x[i]))
 
 
 cdef void encode_f16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
@@ -113,13 +113,13 @@ cdef void encode_f16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
 
 cdef void stochastic_bf16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef uint32_t bits, size, rounded
+    cdef uint32_t bits
+    cdef float y, largest = from_bits(0x7f7f0000)
     for i in range(n):
-        bits = to_bits(odd(x[i]))
-        size = bits & 0x7fffffff
-        rounded = bits + random[i]
-        rounded = bits if size >= 0x7f7f0000 else rounded                   # never from finite to infinite
-        out[i] = <uint16_t>(rounded >> 16 | (0x40 if size > 0x7f800000 else 0))
+        y = odd(x[i])
+        bits = to_bits(y)
+        bits = bits + random[i] if fabsf(y) < largest else bits             # never from finite to infinite
+        out[i] = <uint16_t>((bits if y == y else bits | 0x400000) >> 16)
 
 
 cdef void stochastic_f16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:

@@ -1,4 +1,9 @@
 # Random bits; philox.py says which.
+cdef extern from "philox.h":
+    Py_ssize_t philox_lanes(uint32_t* out, Py_ssize_t n, uint64_t first, uint64_t seed, uint32_t t,
+                            uint32_t stream) noexcept nogil
+
+
 cdef inline void mix(uint32_t* x0, uint32_t* x1, uint32_t* x2, uint32_t* x3, uint64_t key, uint32_t turn) noexcept nogil:
     cdef uint64_t a = <uint64_t>0xD2511F53U * x0[0], b = <uint64_t>0xCD9E8D57U * x2[0]
     x0[0] = <uint32_t>(b >> 32) ^ x1[0] ^ (<uint32_t>key + turn * <uint32_t>0x9E3779B9U)
@@ -13,7 +18,7 @@ cdef void words(uint32_t* out, Py_ssize_t n, Py_ssize_t first, Py_ssize_t seed, 
     cdef Py_ssize_t i
     cdef uint64_t block, key = <uint64_t>seed
     cdef uint32_t x0, x1, x2, x3
-    for i in range(n):
+    for i in range(philox_lanes(out, n, <uint64_t>first, key, <uint32_t>t, <uint32_t>stream), n):
         block = <uint64_t>(first + i)
         x0 = <uint32_t>block
         x1 = <uint32_t>(block >> 32)

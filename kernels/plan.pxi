@@ -43,7 +43,7 @@ cdef class WholePlan(Memory):
         self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
-        self.c.tile, self.c.ahead = (128, 256) if self.bytes > 2 << 20 else (256 if self.coded else 1024, 0)
+        self.c.tile, self.c.ahead = (256, 0) if self.coded else (128, 256) if self.bytes > 2 << 20 else (1024, 0)
         self.c.area = 8 * self.c.tile + 64      # not a multiple of 4096, or all areas would share a set of the cache
         for i in range(self.count):
             if self.stages[groups[i]].rows:

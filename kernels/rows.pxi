@@ -1,4 +1,7 @@
 # A step that touches some rows of one tensor only: its gradient has a row for each of a list of indices.
+cdef enum:
+    AHEAD = 8                       # rows from the one that is stepped to the one that is prefetched
+
 cdef struct Pick:                   # a row of the tensor, and where in the list it stands
     Py_ssize_t row, at
 
@@ -7,7 +10,8 @@ cdef struct Rows:
     Py_ssize_t* first               # of the picks of each touched row, and their end
     Py_ssize_t touched, length      # length: elements of a row
     char* values
-    char* sums                      # a row in the compute type for each touched one; NULL where values are enough
+    bint summed                     # into a row in the compute type for each touched one: else the values are enough
+    char* sums
     double* squares                 # the sum of the squares of each
 
 
@@ -66,26 +70,35 @@ cdef bint finite_sums(const Step* c, const Tensor* t, const Rows* r) noexcept no
     return all_finite(c, &u)
 
 
+cdef inline void expect(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
+    """Prefetch the arrays of touched row ``j``, which lies anywhere."""
+    cdef const Pick* x = &r.picks[r.first[j]]
+    cdef int i
+    for i in range(c.arrays):
+        if i != G and t.data[i] is not NULL:
+            prefetch(at(t, i, x.row * r.length), 0, r.length * t.size[i])
+    if not r.summed:
+        prefetch(r.values + x.at * r.length * t.size[G], 0, r.length * t.size[G])
+
+
 cdef void touch(const Step* c, const Tensor* t, const Work* w, const Rows* r, Py_ssize_t first, Py_ssize_t stop,
                 char* kept) noexcept nogil:
     """All stages for some touched rows, whose gradients are found where dense ones would have them."""
     cdef scratch_t scratch
     cdef Tensor u = t[0]
-    cdef Py_ssize_t j, row, place, later
+    cdef Py_ssize_t j, row, place
     cdef uint64_t mode = ieee_mode()
-    cdef int i
-    if r.sums is not NULL:
+    if r.summed:
         u.kind[G], u.size[G] = native(t), 8 if t.f64 else 4
+    for j in range(first, min(first + AHEAD, stop)):
+        expect(c, &u, r, j)
     for j in range(first, stop):
-        if j + 8 < stop:                        # rows lie anywhere
-            later = r.picks[r.first[j + 8]].row * r.length
-            for i in range(c.arrays):
-                if i != G and t.data[i] is not NULL:
-                    prefetch(at(t, i, later), 0, r.length * t.size[i])
+        if j + AHEAD < stop:
+            expect(c, &u, r, j + AHEAD)
         row, place = r.picks[r.first[j]].row, j
-        if r.sums is NULL:
+        if not r.summed:
             place = r.picks[r.first[j]].at
-        u.data[G] = <char*>(<uintptr_t>(r.values if r.sums is NULL else r.sums)
+        u.data[G] = <char*>(<uintptr_t>(r.sums if r.summed else r.values)
                             + <uintptr_t>((place - row) * r.length * u.size[G]))
         if t.decayed is not NULL:
             put(&u.catch_up, t.decayed[t.rows] / t.decayed[row], t.f64)
@@ -94,8 +107,24 @@ cdef void touch(const Step* c, const Tensor* t, const Work* w, const Rows* r, Py
     restore_mode(mode)
 
 
+cdef void* enough(void* old, size_t bytes) except NULL:
+    """Return room of so many bytes at least, in place of an old one, whose content is lost."""
+    cdef void* room = realloc(old, bytes + 64)
+    if room is NULL:
+        raise MemoryError
+    return room
+
+
 cdef class Plan(WholePlan):
     """All tensors of an optimizer, ready to step as a whole or by rows."""
+    cdef Rows r                     # its room is kept: new memory costs more than to step the rows
+    cdef Py_ssize_t picked, summed  # indices and bytes of sums that there is room for
+
+    def __dealloc__(self):
+        free(self.r.picks)
+        free(self.r.first)
+        free(self.r.squares)
+        free(self.r.sums)
 
     def step_rows(self, Py_ssize_t i, indices, values, work, double lazy, double max_norm=INFINITY, bint skip=False):
         """Step the rows ``indices`` of tensor ``i`` with the rows of ``values`` as gradients; see Optimizer.step_rows.
@@ -105,9 +134,7 @@ cdef class Plan(WholePlan):
         global active
         cdef uint64_t mode = ieee_mode()
         cdef Tensor* t = &self.tensors[i]
-        cdef Rows r
         cdef int threads
-        memset(&r, 0, sizeof(Rows))
         active += 1
         try:
             self.check_rows(i, indices, values)
@@ -118,15 +145,11 @@ cdef class Plan(WholePlan):
             t.work = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
             threads = claim(cnp.PyArray_SIZE(values))
             self.keep_rows(threads)
-            self.pick(&r, t, indices, max_norm, skip)
-            self.run_rows(&r, t, lazy, max_norm, skip, threads)
+            self.pick(t, indices, max_norm, skip)
+            self.run_rows(t, lazy, max_norm, skip, threads)
         finally:
             active -= 1
             t.data[G] = NULL
-            free(r.picks)
-            free(r.first)
-            free(r.sums)
-            free(r.squares)
             restore_mode(mode)
 
     def check_rows(self, Py_ssize_t i, indices, values):
@@ -158,15 +181,22 @@ cdef class Plan(WholePlan):
                 return False
         return True
 
-    cdef pick(self, Rows* r, const Tensor* t, cnp.ndarray indices, double max_norm, bint skip):
+    cdef make_room(self, Py_ssize_t n):
+        """Make room for so many indices."""
+        if n > self.picked:
+            self.picked = 0
+            self.r.picks = <Pick*>enough(self.r.picks, 2 * n * sizeof(Pick))
+            self.r.first = <Py_ssize_t*>enough(self.r.first, (n + 1) * sizeof(Py_ssize_t))
+            self.r.squares = <double*>enough(self.r.squares, n * sizeof(double))
+            self.picked = n
+
+    cdef pick(self, const Tensor* t, cnp.ndarray indices, double max_norm, bint skip):
         """Group the indices by row; make room for sums where a row comes twice or the norm is asked for."""
-        cdef Py_ssize_t j, n = cnp.PyArray_SIZE(indices)
+        cdef Py_ssize_t j, n = cnp.PyArray_SIZE(indices), bytes
         cdef const int64_t* row = <const int64_t*>cnp.PyArray_DATA(indices)
-        cdef bint limited = skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
-        r.values, r.length = t.data[G], t.n // max(1, t.rows)
-        r.picks, r.first = <Pick*>malloc((2 * n + 1) * sizeof(Pick)), <Py_ssize_t*>malloc((n + 1) * sizeof(Py_ssize_t))
-        if r.picks is NULL or r.first is NULL:
-            raise MemoryError
+        cdef Rows* r = &self.r
+        self.make_room(n)
+        r.values, r.length, r.touched = t.data[G], t.n // max(1, t.rows), 0
         for j in range(n):
             r.picks[j] = Pick(row[j], j)
         sort_picks(r.picks, r.picks + n, n, t.rows - 1)
@@ -174,19 +204,22 @@ cdef class Plan(WholePlan):
             if j == 0 or r.picks[j].row != r.picks[j - 1].row:
                 r.first[r.touched] = j
                 r.touched += 1
-        r.first[r.touched] = n
-        if limited or r.touched < n:
-            r.sums = <char*>malloc(r.touched * r.length * (8 if t.f64 else 4) + 64)
-            r.squares = <double*>calloc(r.touched + 1, sizeof(double))
-            if r.sums is NULL or r.squares is NULL:
-                raise MemoryError
+        if n:
+            r.first[r.touched] = n
+        r.summed = r.touched < n or skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
+        bytes = r.touched * r.length * (8 if t.f64 else 4)
+        if r.summed and bytes > self.summed:
+            self.summed = 0
+            r.sums = <char*>enough(r.sums, bytes)
+            self.summed = bytes
 
-    cdef run_rows(self, Rows* r, Tensor* t, double lazy, double max_norm, bint skip, int threads):
-        cdef Py_ssize_t j, parts = 8 * threads
+    cdef run_rows(self, Tensor* t, double lazy, double max_norm, bint skip, int threads):
+        cdef Py_ssize_t j
+        cdef const Rows* r = &self.r
         cdef Step c = self.c
         cdef const Work* w = &self.works[t.work]
         cdef double factor, total = 0
-        if r.sums is not NULL:
+        if r.summed:
             with nogil:
                 for j in prange(r.touched, num_threads=threads, schedule="static"):
                     add_up(&c, t, r, j)
@@ -202,8 +235,8 @@ cdef class Plan(WholePlan):
             return
         c.zero, c.ahead = False, 0
         with nogil:
-            for j in prange(parts, num_threads=threads, schedule="static"):
-                touch(&c, t, w, r, r.touched * j // parts, r.touched * (j + 1) // parts,
+            for j in prange(threads, num_threads=threads, schedule="static"):
+                touch(&c, t, w, r, r.touched * j // threads, r.touched * (j + 1) // threads,
                       c.rows + threadid() * c.row_bytes)
         if t.decayed is not NULL:
             t.decayed[t.rows] *= lazy

@@ -152,6 +152,26 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
     return spread
 
 
+cdef inline void one_block(const Sweep* c, double* partial, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t block,
+                           bint wide) noexcept nogil:
+    if wide:
+        long_rows(c, i * block, min(rows, (i + 1) * block))
+    else:
+        partial[i] = flat(c, i * block, min(rows, (i + 1) * block))
+
+
+cdef void run_blocks(const Sweep* c, double* partial, Py_ssize_t rows, Py_ssize_t block, int threads,
+                     bint wide) noexcept nogil:
+    """Share the rows out, a block at a time; the sum of each block of short rows goes to ``partial``."""
+    cdef Py_ssize_t i, blocks = (rows + block - 1) // block
+    if threads == 1:                            # without a parallel region, which costs more than a small sweep
+        for i in range(blocks):
+            one_block(c, partial, i, rows, block, wide)
+    else:
+        for i in prange(blocks, num_threads=threads, schedule="static"):
+            one_block(c, partial, i, rows, block, wide)
+
+
 def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars=(), bint total=False,
           bint weighed=False, values=None, Py_ssize_t block=0, int first=0,
           Py_ssize_t work=0):
@@ -167,7 +187,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     """
     global active
     cdef Sweep c
-    cdef Py_ssize_t i, rows = sizes[0], row, blocks, leaves = (rows + LEAF - 1) // LEAF
+    cdef Py_ssize_t i, rows = sizes[0], row, leaves = (rows + LEAF - 1) // LEAF
     cdef double* partial
     cdef double result = 0
     cdef int threads
@@ -187,7 +207,6 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
         block = LEAF
     elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
-    blocks = (rows + block - 1) // block
     partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))      # long_rows names each row's place
     if partial is NULL:
         raise MemoryError
@@ -197,18 +216,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     active += 1
     threads = claim(max(work, cnp.PyArray_SIZE(arrays[0])))
     with nogil:
-        if threads == 1:
-            for i in range(blocks):
-                if wide:
-                    long_rows(&c, i * block, min(rows, (i + 1) * block))
-                else:
-                    partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
-        else:
-            for i in prange(blocks, num_threads=threads, schedule="static"):
-                if wide:
-                    long_rows(&c, i * block, min(rows, (i + 1) * block))
-                else:
-                    partial[i] = flat(&c, i * block, min(rows, (i + 1) * block))
+        run_blocks(&c, partial, rows, block, threads, wide)
         if wide and c.values is not NULL:
             pass_on(c.rounded, c.values, c.terms, rows)
         if wide and total:

@@ -1,6 +1,9 @@
 # The tile functions in one table; setup.py compiles this file once per instruction set, as _tiles_<isa>.
 cdef extern from "memory.h":
     void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
+    void prefetch_row(const void* array, size_t bytes) noexcept nogil
+    size_t put_past(void* to, const void* source, size_t bytes) noexcept nogil
+    void settle_past() noexcept nogil
 
 include "numerics.pxi"
 include "step.pxi"

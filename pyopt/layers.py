@@ -67,15 +67,14 @@ def batch_norm(
     for name, a in given.items():
         if a is not None:
             _given.vector(a, x, name, channels)
-    training = _given.flag(training, "training")
-    momentum, eps = _MOMENTUM.check(momentum), _EPS.check(eps)
+    training, momentum, eps = _given.flag(training, "training"), _MOMENTUM.check(momentum), _EPS.check(eps)
     count = planes.shape[0] * planes.shape[2]
     if training and count < 2:
         raise ValueError(f"x has shape {x.shape}, {count} numbers a channel: training=True needs 2 at least")
     _given.running(running_mean, running_var, training, x=x, weight=weight, bias=bias)
     y = _given.out(out, x, x=x, **given)
-    moments = () if training else (running_mean, running_var)
     w, b = _given.ones(weight, x, channels), _given.zeros(bias, x, channels)
+    moments = () if training else (running_mean, running_var)
     mean, variance, inv_std = _batch_norm.forward(planes, w, b, eps, y.reshape(planes.shape), *moments)
     if training and running_mean is not None:
         _batch_norm.running(planes, running_mean, running_var, momentum, mean, variance)

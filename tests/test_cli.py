@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
-import pyopt
 from pyopt.kernels import isa
 
-for extra in ("matplotlib", "rich", "sklearn", "typer"):
+for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
     pytest.importorskip(extra)
 
-from pyopt import train  # noqa: E402
+import numpy as np  # noqa: E402
+
+from pyopt.cli import main  # noqa: E402
+from pyopt.cli.training import OPTIMIZERS, Run, Settings  # noqa: E402
 
 
 def call(folder, *args, **environment):
@@ -33,7 +35,7 @@ def figures(done):
 def test_digits_with_defaults(tmp_path):
     done = call(tmp_path, "train")
     found = figures(done)
-    assert "digits: multinomial logistic regression by adam" in done.stdout
+    assert "digits: classification of 10 classes, linear by adam, lr auto" in done.stdout
     assert float(found["accuracy, held out"]) >= 0.95
     assert 0 < float(found["loss, training rows"]) < 0.2
     assert found["weights of both"] == "identical bits"
@@ -48,7 +50,7 @@ def test_digits_with_defaults(tmp_path):
 
 def test_diabetes_with_penalties_and_full_batches(tmp_path):
     text = "--data diabetes --optimizer momentum --set momentum=0.8 --set nesterov=true --lr 0.01"
-    args = f"{text} --batch-size full --epochs 200 --output d.png".split()
+    args = f"{text} --batch-size full --epochs 200 --plot d.png".split()
     plain = figures(call(tmp_path, "train", *args))
     ridge = figures(call(tmp_path, "train", *args, "--penalty", "l2:0.05", "--penalty", "elastic_net:0.02,0.5"))
     assert float(plain["R^2, held out"]) > 0.4
@@ -58,8 +60,14 @@ def test_diabetes_with_penalties_and_full_batches(tmp_path):
     assert (tmp_path / "d.png").stat().st_size > 10_000
 
 
-def test_the_same_weights_on_every_instruction_set_and_thread_count(tmp_path):
-    args = ["train", "--epochs", "2", "--batch-size", "700", "--penalty", "l1:1e-4"]  # 700 * 64 pixels: two threads
+NETWORK = ["--model", "mlp", "--hidden", "700,20", "--batch-norm", "--dropout", "0.2", "--augment", "rotate=9"]
+NETWORK += ["--augment", "mixup=0.2", "--optimizer", "adamw", "--schedule", "warmup-cosine", "--early-stopping"]
+NETWORK += ["--prox", "l1:1e-5"]
+
+
+@pytest.mark.parametrize("more", [["--penalty", "l1:1e-4", "--schedule", "one-cycle"], NETWORK], ids=["linear", "mlp"])
+def test_the_same_weights_on_every_instruction_set_and_thread_count(tmp_path, more):
+    args = ["train", "--epochs", "2", "--batch-size", "700", *more]  # 700 * 64 numbers and more: two threads
     found = {}
     for name in isa.available():
         for threads in ("1", "2"):
@@ -67,74 +75,165 @@ def test_the_same_weights_on_every_instruction_set_and_thread_count(tmp_path):
     assert len({row["SHA-256 of the weights"] for row in found.values()}) == 1
     for (name, threads), row in found.items():
         assert f"({name}, {threads} threads" in row["optimizer step, pyopt"]
+        assert row["weights of both"] == "identical bits"
     other = figures(call(tmp_path, *args, "--seed", "1", "--threads", "2"))
     assert other["SHA-256 of the weights"] != found[name, threads]["SHA-256 of the weights"]
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
-@pytest.mark.parametrize(("data", "enough"), [("digits", 0.95), ("diabetes", 0.4)])
-def test_every_optimizer_learns_with_its_default_rate(optimizer, data, enough):
-    assert set(train.RATES[data]) == set(train.OPTIMIZERS)
-    *_, result = train.fit(train.load(data, 0), optimizer, {"lr": train.RATES[data][optimizer]}, epochs=30)
-    assert len(result.train_loss) == len(result.held_loss) == len(result.held_score) == 30
-    assert result.identical
-    assert result.held_score[-1] >= enough
+def finished(**settings):
+    """Return a run that has been trained."""
+    run = Run(Settings(**settings))
+    for _ in run.epochs():
+        pass
+    return run
 
 
-def test_stochastic_steps():
-    rows = train.load("diabetes", 0)
-    *_, result = train.fit(rows, "sgd", {"lr": 1e-3}, epochs=3, batch_size=1)
-    assert result.identical
-    assert result.held_score[-1] > 0.4
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("model", "data", "enough"),
+    [
+        ("linear", "digits", 0.95),
+        ("linear", "diabetes", 0.4),
+        ("linear", "breast_cancer", 0.95),
+        ("mlp", "digits", 0.95),
+    ],
+)
+def test_every_optimizer_learns_with_its_default_rate(optimizer, model, data, enough):
+    run = finished(optimizer=optimizer, model=model, data=data)
+    (course,) = run.courses
+    assert len(course.train_loss) == len(course.held_loss) == len(course.held_score) == 30
+    assert run.race().identical
+    assert run.score() == pytest.approx(course.held_score[-1])
+    assert run.score() >= enough
 
 
-def test_data_is_split_by_seed():
-    first, again, other = (train.load("digits", seed) for seed in (0, 0, 1))
-    assert (first.x.shape, first.held_x.shape) == ((1438, 64), (359, 64))
-    assert first.x.tobytes() == again.x.tobytes()
-    assert first.x.tobytes() != other.x.tobytes()
-    rows = train.load("diabetes", 0)
-    assert abs(rows.x.mean(axis=0)).max() < 1e-6
-    assert abs(rows.x.std(axis=0) - 1).max() < 1e-5
+def test_stochastic_and_full_batches():
+    assert finished(data="diabetes", optimizer="sgd", lr=1e-3, batch_size="1", epochs=3).score() > 0.4
+    assert finished(data="diabetes", batch_size="full", epochs=300).score() > 0.4
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+def test_every_setting_changes_the_weights(model):
+    """None is ignored."""
+    base = dict(epochs=2, data="digits", model=model)
+    more = [dict(optimizer="sgd"), dict(lr=0.5), dict(schedule="cosine"), dict(set_=("betas=0.8,0.9",)),
+            dict(penalty=("l2:1e-2",)), dict(prox="l1:1e-2"), dict(epochs=3), dict(batch_size="64"),
+            dict(early_stopping=True), dict(ensemble=2), dict(seed=3), dict(cv=3)]  # fmt: skip
+    if model == "mlp":
+        more += [dict(hidden="50,40"), dict(dropout=0.3), dict(batch_norm=True), dict(augment=("flip=0.5",)),
+                 dict(augment=("mixup=1",))]  # fmt: skip
+    hashes = [finished(**base).sha256, *(finished(**{**base, **each}).sha256 for each in more)]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_prox_makes_zeros():
+    run = finished(prox="l1:0.02")
+    assert 0.05 < np.mean(run.courses[0].estimator.coef_ == 0) < 0.95
+    assert run.penalty() > 0
+    assert (finished(data="diabetes", prox="non_negative").courses[0].estimator.coef_ >= 0).all()
+
+
+def test_early_stopping_keeps_the_epoch_with_the_least_loss_watched():
+    settings = dict(model="mlp", hidden="200", lr=0.01, epochs=60, patience=3, data="breast_cancer")
+    run = finished(**settings, early_stopping=True)
+    (course,) = run.courses
+    assert course.epoch == course.kept + 1 + 3 < 60
+    same = finished(**{**settings, "epochs": course.kept + 1, "patience": 10})
+    assert same.courses[0].held_score != course.held_score[: course.kept + 1], "no row was left out to be watched"
+    again = Run(Settings(**settings, early_stopping=True))
+    for step in again.epochs():
+        if step.epoch == course.kept + 1:
+            break
+    assert again.sha256 == run.sha256
+    assert run.score() == pytest.approx(course.held_score[course.kept])
+
+
+def test_cross_validation_and_ensembles(tmp_path):
+    found = figures(call(tmp_path, "train", "--cv", "3", "--epochs", "4"))
+    each = [float(x) for x in found["accuracy, 3 folds"].split()]
+    assert len(each) == 3
+    assert min(each) > 0.9
+    mean, _, spread = found["accuracy, mean"].split()
+    assert float(mean) == pytest.approx(np.mean(each), abs=1e-4)
+    assert float(spread) == pytest.approx(np.std(each), abs=2e-4)
+    run = Run(Settings(cv=3))
+    assert sorted(np.concatenate([held for _, held in run.splits]).tolist()) == list(range(1797))
+    assert all(not set(train) & set(held) for train, held in run.splits)
+    args = ["--data", "diabetes", "--ensemble", "3", "--model", "mlp", "--epochs", "4"]
+    found = figures(call(tmp_path, "train", *args))
+    assert len(set(found["R^2, members"].split())) == 3
+    run = finished(data="diabetes", ensemble=3, model="mlp", epochs=4)
+    x, _ = run._part(0).held
+    mean = np.mean([course.estimator.predict(x) for course in run.courses], axis=0)
+    assert run.model().outputs(x)[:, 0] == pytest.approx(mean, abs=1e-5)
+    assert float(found["R^2, held out"]) == pytest.approx(run.score(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--data", "iris"], ["iris", "digits, diabetes"]),
+        (["--data", "iris"], ["iris", "digits, breast_cancer, diabetes"]),
+        (["--data", "none.csv", "--target", "y"], ["none.csv", "No such file"]),
+        (["--target", "y"], ["target='y'"]),
+        (["--task", "guess"], ["'guess'", "auto, classification, regression"]),
+        (["--model", "tree"], ["'tree'", "linear, mlp"]),
         (["--optimizer", "adan"], ["adan", "sgd", "lion"]),
         (["--lr", "fast"], ["--lr"]),
         (["--lr", "nan"], ["lr=nan", ">= 0"]),
         (["--lr", "-1"], ["lr=-1.0", ">= 0"]),
         (["--penalty", "l3:1"], ["l3", "elastic_net, group_lasso"]),
-        (["--penalty", "l1"], ["coefficient", "l1:1e-4"]),
+        (["--penalty", "box:0,1"], ["box", "elastic_net, group_lasso"]),
+        (["--penalty", "l1"], ["0 coefficients", "l1:alpha"]),
         (["--penalty", "l1:x"], ["'x' is not a number"]),
-        (["--penalty", "l1:1,2"], ["2 coefficients", "l1"]),
+        (["--penalty", "l1:1,2"], ["2 coefficients", "l1:alpha"]),
         (["--penalty", "elastic_net:1,2"], ["l1_ratio", "[0, 1]"]),
         (["--penalty", "l2:nan"], ["alpha=nan"]),
+        (["--prox", "l3:1"], ["prox='l3'", "box"]),
+        (["--prox", "non_negative:1"], ["1 coefficients", "must be non_negative"]),
+        (["--prox", "mcp:1,2", "--lr", "10", "--optimizer", "sgd"], ["MCP", "step of 10.0"]),
         (["--set", "momentum=0.9"], ["momentum=0.9", "betas"]),
         (["--set", "betas=0.9"], ["betas", "two numbers"]),
         (["--set", "lr=1"], ["lr=1", "name=value"]),
+        (["--schedule", "fast"], ["'fast'", "cosine, linear", "Cosine(lr, steps)"]),
+        (["--schedule", "Cosine(lr)"], ["T_max"]),
         (["--batch-size", "0"], ["'0'", "[1, 1438]"]),
         (["--batch-size", "1439"], ["1439", "[1, 1438]"]),
         (["--batch-size", "some"], ["some", "full"]),
         (["--epochs", "0"], ["--epochs"]),
         (["--seed", "-1"], ["--seed"]),
         (["--threads", "0"], ["--threads"]),
-        (["--output", "no/such/folder.png"], ["folder.png", "No such file"]),
-        (["--output", "curves.jpg"], ["curves.jpg", ".png"]),
+        (["--cv", "1"], ["cv=1", ">= 2"]),
+        (["--cv", "1000"], ["cv=1000"]),
+        (["--cv", "3", "--save", "m.npz"], ["--save", "--cv"]),
+        (["--ensemble", "0"], ["--ensemble"]),
+        (["--patience", "3"], ["--patience", "--early-stopping"]),
+        (["--dropout", "0.5"], ["--dropout", "--model mlp"]),
+        (["--batch-norm"], ["--batch-norm", "--model mlp"]),
+        (["--augment", "flip=1"], ["--augment", "--model mlp"]),
+        (["--hidden", "5"], ["--hidden", "--model mlp"]),
+        (["--model", "mlp", "--dropout", "1"], ["dropout=1.0", "[0, 1)"]),
+        (["--model", "mlp", "--hidden", "5,0"], ["'5,0'", ">= 1"]),
+        (["--model", "mlp", "--batch-norm", "--batch-size", "1"], ["batch_size=1", "batch norm"]),
+        (["--model", "mlp", "--augment", "turn=3"], ["'turn=3'", "rotate"]),
+        (["--model", "mlp", "--augment", "rotate=300"], ["rotate=300", "[0, 180]"]),
+        (["--model", "mlp", "--augment", "flip=1", "--data", "breast_cancer"], ["--augment", "--image-shape"]),
+        (["--model", "mlp", "--augment", "mixup=1", "--data", "diabetes"], ["mixup", "classification"]),
+        (["--image-shape", "8,x"], ["'8,x'"]),
+        (["--plot", "no/such/folder.png"], ["folder.png", "No such file"]),
+        (["--plot", "curves.jpg"], ["curves.jpg", ".png"]),
+        (["--save", "model.pkl"], ["model.pkl", ".skops or .npz"]),
+        (["--checkpoint", "c.pkl"], ["c.pkl", ".skops"]),
+        (["--resume", "c.skops"], ["c.skops", "No such file"]),
+        (["--data", "diabetes", "--optimizer", "sgd", "--lr", "100"], ["the loss is", "smaller learning rate"]),
         (["--colour"], ["--colour"]),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, monkeypatch, capsys, args, words):
-    from pyopt import cli
-
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["train", *args])
+        main(["train", *args])
     out, err = capsys.readouterr()
-    assert stop.value.code == 2
-    assert out == ""
+    assert (stop.value.code, out) == (2, "")
     assert err.startswith("pyopt: ")
     assert err.count("\n") == 1
     assert [word for word in words if word not in err] == []
@@ -153,28 +252,23 @@ def test_an_output_that_exists_is_left_alone_by_a_refused_run(tmp_path):
     assert (tmp_path / "curves.png").read_bytes() == b"before"
 
 
-def test_divergence_is_said(tmp_path):
-    done = call(tmp_path, "train", "--data", "diabetes", "--optimizer", "sgd", "--lr", "100", "--epochs", "5")
-    assert done.returncode == 0
-    assert "smaller --lr" in done.stderr
-
-
 def test_config(tmp_path):
     done = call(tmp_path, "config", PYOPT_ISA="baseline")
     assert done.returncode == 0
     assert re.search(r"instruction set +baseline", done.stdout)
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich", "sklearn", "matplotlib"])
+@pytest.mark.parametrize("missing", ["typer", "rich", "skops", "sklearn", "matplotlib"])
 def test_a_missing_extra_is_one_line(tmp_path, missing):
-    code = f"import sys; sys.modules[{missing!r}] = None; from pyopt.cli import main; main(['train', '--epochs', '1'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    without = f"import sys; sys.modules[{missing!r}] = None"
+    command = [sys.executable, "-c", f"{without}; from pyopt.cli import main; main(['train', '--epochs', '1'])"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"pyopt: {missing} is missing: pip install 'pyopt-kernels[demo]'\n"
 
 
 def test_import_brings_none_of_the_extras(tmp_path):
-    code = "import sys, pyopt; print({'typer', 'rich', 'sklearn', 'matplotlib', 'torch', 'scipy'} & set(sys.modules))"
+    extras = ("typer", "rich", "skops", "sklearn", "matplotlib", "torch", "scipy")
+    code = f"import sys, pyopt; print(set({extras}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-    assert pyopt.__name__ == "pyopt"

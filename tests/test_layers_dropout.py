@@ -36,6 +36,21 @@ def test_bits_of_the_reference(isa, dtype, threads):
             same_bits(pyopt.layers.dropout(x, *given), dropout.reference(x, *given), f"{make.__name__} {shape} {given}")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("offset", [0, 1, 5, 15])
+def test_bits_past_the_caches(isa, dtype, threads, offset, monkeypatch):
+    """Lines go past the caches, and what stands before the first and after the last of them does not."""
+    monkeypatch.setattr(dropout, "PAST_CACHES", 0)
+    pyopt.set_num_threads(threads)
+    for n in (1, 3, 16, 255, 256, 257, 300, 16_384 + 7, 70_001):
+        room, x = np.full(n + 40, 9, dtype), wild(n, dtype, n)
+        out = room[offset : offset + n]
+        pyopt.layers.dropout(x, 0.3, 7, n, out=out)
+        same_bits(out, dropout.reference(x, 0.3, 7, n), f"{n} numbers, {offset} from the start")
+        assert (room[:offset] == 9).all()
+        assert (room[offset + n :] == 9).all()
+
+
 def test_the_bits_are_those_of_the_counter():
     """Element i is dropped where the 16 bits of word i % 8 // 2 of block i // 8 are below the threshold."""
     x = np.ones(40_000, np.float32)

@@ -9,8 +9,9 @@ for extra in ("matplotlib", "rich", "sklearn", "typer"):
 
 from rich.console import Console  # noqa: E402
 
-from pyopt import _plot_schedule, cli  # noqa: E402
+from pyopt import cli  # noqa: E402
 from pyopt import schedules as s  # noqa: E402
+from pyopt.cli import plot_schedule, schedule_text  # noqa: E402
 
 
 def command(capsys, monkeypatch, *args, columns=80, colour=False):
@@ -35,6 +36,7 @@ def command(capsys, monkeypatch, *args, columns=80, colour=False):
         ("MultiStep(0.1, [1, 5])", s.MultiStep(0.1, [1, 5])),
         ("MultiStep(0.1, (1, 5))", s.MultiStep(0.1, [1, 5])),
         ("OneCycle(1, 9, 0.2, 'linear', three_phase=True)", s.OneCycle(1, 9, 0.2, "linear", three_phase=True)),
+        ("Cosine((1 + 0.5 - 1) / 2, 2 * 10 // 3)", s.Cosine(0.25, 6)),
         ("OneCycle(0.1, 9).momentum", s.OneCycle(0.1, 9).momentum),
         ("Cyclic(0.1, 0.2, 5, None).momentum", s.Cyclic(0.1, 0.2, 5).momentum),
         ("LinearWarmup(LinearWarmup(Cosine(1, 5), 3), 2)", s.LinearWarmup(s.LinearWarmup(s.Cosine(1, 5), 3), 2)),
@@ -42,14 +44,24 @@ def command(capsys, monkeypatch, *args, columns=80, colour=False):
     ],
 )  # fmt: skip
 def test_what_is_read(text, want):
-    found, usual = _plot_schedule.parse(text)
+    found, usual = schedule_text.parse(text)
     assert found == want
-    assert _plot_schedule.parse(usual) == (want, usual)
+    assert schedule_text.parse(usual) == (want, usual)
+
+
+def test_short_names_and_formulas():
+    for name in schedule_text.SHORT:
+        curve = schedule_text.Scheduled(name)(0.5, 90)
+        values = [curve(t) for t in range(90)]
+        assert 0.4 < max(values) <= 0.5, name
+        assert values[89] <= 0.11 * max(values), name
+        assert schedule_text.Scheduled(name)(0.5, 1)(0) >= 0, name
+    assert schedule_text.Scheduled("Step(2 * lr, steps // 3)")(0.25, 10) == s.Step(0.5, 3)
 
 
 def test_every_schedule_can_be_drawn():
     names = {name for name in s.__all__ if name not in ("Schedule", "MomentumOf", "ReduceOnPlateau")}
-    assert set(_plot_schedule.KINDS) == names
+    assert set(schedule_text.KINDS) == names
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,12 @@ def test_every_schedule_can_be_drawn():
         ("Constant(1).lr", ["'Constant(1).lr'", "not allowed"]),
         ("Constant(1).momentum", ["Constant(1).momentum", "OneCycle and Cyclic"]),
         ("Constant(1)(2)", ["'Constant(1)'", "no schedule"]),
-        ("Constant(1 / 3)", ["'1 / 3'", "not allowed"]),
+        ("Constant(1 ** 3)", ["'1 ** 3'", "not allowed"]),
+        ("Constant(1 // 0)", ["'1 // 0'", "divides by 0"]),
+        ("Constant('a' * 3)", ["must be numbers"]),
+        ("Constant(lr)", ["'lr'", "not allowed"]),
+        ("MultiStep(1, [1] * 9)", ["[1] * 9", "must be numbers"]),
+        ("Cosine(1, 9223372036854775807 * 9 * 9)", ["must be numbers"]),
         ("Constant(1j)", ["'1j'", "not allowed"]),
         ("Constant(-'a')", ["not allowed"]),
         ("Constant(not 1)", ["not allowed"]),
@@ -128,7 +145,7 @@ def test_a_line_on_the_terminal(capsys, monkeypatch):
     assert all(filled)
     assert [min(row) for row in filled] == sorted(min(row) for row in filled), "it does not fall from left to right"
     assert (min(filled[0]), max(filled[-1])) == (0, 31)
-    assert set("".join(drawn)) <= set(_plot_schedule.QUADRANTS)
+    assert set("".join(drawn)) <= set(plot_schedule.QUADRANTS)
     assert rows[18].split() == ["0", "15"]
     assert "Polynomial(0.5, 15): 0.5 to 0" in rows[19]
 
@@ -152,8 +169,8 @@ def test_a_jump_within_a_column_is_a_wall(capsys, monkeypatch):
 
 
 def test_a_cell_belongs_to_the_later_curve():
-    curves = [_plot_schedule.curve(text, 10) for text in ("Constant(1)", "Constant(0.66)")]
-    found = _plot_schedule._cells(curves, 3, 2, 0.0, 1.0)
+    curves = [plot_schedule.curve(text, 10) for text in ("Constant(1)", "Constant(0.66)")]
+    found = plot_schedule._cells(curves, 3, 2, 0.0, 1.0)
     assert found == {(0, column): (4 + 8, 1) for column in range(3)}
 
 
@@ -184,7 +201,7 @@ def test_terminals_without_unicode(capsys):
         def encoding(self):
             return "ascii"
 
-    _plot_schedule.draw([_plot_schedule.curve("Cosine(1, 10)", 10)], Ascii(width=60))
+    plot_schedule.draw([plot_schedule.curve("Cosine(1, 10)", 10)], Ascii(width=60))
     out = capsys.readouterr().out
     assert out.isascii()
     assert "*" in out
@@ -192,10 +209,10 @@ def test_terminals_without_unicode(capsys):
 
 
 def test_many_steps_are_sampled_from_end_to_end():
-    curve = _plot_schedule.curve("Cosine(1, 1000000)", 10**9)
-    assert len(curve.steps) == _plot_schedule.POINTS
+    curve = plot_schedule.curve("Cosine(1, 1000000)", 10**9)
+    assert len(curve.steps) == plot_schedule.POINTS
     assert (curve.steps[0], curve.steps[-1]) == (0, 10**9 - 1)
-    assert _plot_schedule.curve("Constant(0)", 2).values == [0.0, 0.0]
+    assert plot_schedule.curve("Constant(0)", 2).values == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("text", ["Constant(0)", "Cyclic(0.1, 0.2, max_momentum=0.8).momentum"])
@@ -218,10 +235,10 @@ def test_files(capsys, monkeypatch, tmp_path, name, start):
 def test_what_is_in_a_file(monkeypatch, tmp_path):
     """Each curve is drawn with its values, in the panel that it belongs to."""
     figures = []
-    real = _plot_schedule.Figure
-    monkeypatch.setattr(_plot_schedule, "Figure", lambda *a, **k: figures.append(real(*a, **k)) or figures[-1])
+    real = plot_schedule.Figure
+    monkeypatch.setattr(plot_schedule, "Figure", lambda *a, **k: figures.append(real(*a, **k)) or figures[-1])
     texts = ["Cosine(1.0, 20)", "Cyclic(0.1, 0.2, 5).momentum", "Constant(0.5)"]
-    _plot_schedule.save([_plot_schedule.curve(text, 30) for text in texts], tmp_path / "a.png")
+    plot_schedule.save([plot_schedule.curve(text, 30) for text in texts], tmp_path / "a.png")
     rates, momenta = figures[0].axes
     assert [line.get_label() for line in rates.lines] == ["Cosine(1.0, 20)", "Constant(0.5)"]
     assert list(rates.lines[0].get_ydata()) == [s.Cosine(1.0, 20)(t) for t in range(30)]

@@ -30,6 +30,8 @@ import numpy as np
 
 from .. import engine, isa, philox
 
+PAST_CACHES = 2**25  # bytes of y that no cache is likely to keep until somebody reads them
+
 
 def settings(p):
     """Return the threshold and the scale of a probability."""
@@ -48,6 +50,7 @@ def compute(x, y, p, seed, step, layer):
     """Fill y. All arguments are checked."""
     threshold, scale = settings(p)
     key = seed - 2**64 if seed >= 2**63 else seed  # the same 64 bits
-    sizes = (x.size, 0, threshold, key, step, (philox.DROPOUT << 24) + layer)
+    past = x.nbytes > PAST_CACHES
+    sizes = (x.size, 0, threshold, key, step, (philox.DROPOUT << 24) + layer, past)
     strides = (x.itemsize,) * 2
     engine.sweep(isa.tiles(), "layers.dropout", (x, y), strides, sizes, (scale,), block=16384, first=1)

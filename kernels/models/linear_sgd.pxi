@@ -130,8 +130,12 @@ cdef double descend(const real* x, const int64_t* order, real* w, real* b, const
                 row = order[k]
                 z[k & 63] = lanes16(x + row * features, w, features) + b[0]
                 t[k & 63], v[k & 63] = y[row], weight[row]
-                if k + 16 < rows:        # rows lie anywhere: this one comes from memory by the time it is needed
-                    prefetch(x + order[k + 16] * features, 0, features * sizeof(real))
+                if k + 64 < rows:        # rows lie anywhere: they come from memory by the time they are needed
+                    prefetch_row(x + order[k + 64] * features, features * sizeof(real))
+                    prefetch_row(y + order[k + 64], sizeof(real))
+                    prefetch_row(weight + order[k + 64], sizeof(real))
+                if k + 8 < rows:
+                    prefetch(x + order[k + 8] * features, 0, features * sizeof(real))
             row_slopes(&z[at], &t[at], &v[at], &c[at], logistic, stop - i)
             for k in range(at, at + stop - i):
                 total = c[k] if i == start and k == at else total + c[k]

@@ -35,6 +35,7 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
     fill : number, or one for each channel
         What lies beyond the image with ``border="constant"``.
     border : "constant", or "edge" for the nearest pixel
+        Borders that reflect or wrap are not offered: ``np.pad`` makes them before.
     out : array for the result, which must not share memory with ``images``
 
     Returns

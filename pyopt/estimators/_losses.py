@@ -32,7 +32,8 @@ class Loss:
         if self.soft:
             return labels.astype(np.int64)
         yes = labels[:, None] == (1 if self.outputs == 1 else np.arange(self.outputs))
-        return np.where(yes, 1, -1 if "hinge" in self.name else 0).astype(dtype)
+        found = yes.astype(dtype)
+        return 2 * found - 1 if "hinge" in self.name else found
 
     def __call__(self, z: Array, target: Array, weight: Array) -> tuple[float, Array]:
         """Return value and gradient."""

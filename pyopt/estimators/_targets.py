@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
@@ -97,13 +97,16 @@ class Classes(Targets):
         X, y = validate_data(
             self, X, y, accept_sparse="csr" if self._sparse else False, dtype=REALS, order="C", reset=fresh
         )
-        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
+        if y.dtype.kind not in "iu":  # integers are no continuous target, and the look at all of them takes time
+            check_classification_targets(y)
         if fresh:
-            self.classes_ = unique_labels(y if classes is None else classes)
+            self.classes_ = distinct(y if classes is None else np.asarray(classes))
             if len(self.classes_) < 2:
                 raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes")
-        if wrong := np.setdiff1d(y, self.classes_).tolist():
+        known = fresh and classes is None
+        if not known and not np.isin(y, self.classes_).all():
+            wrong = np.setdiff1d(y, self.classes_).tolist()
             raise ValueError(f"y has the labels {wrong}, which are not among the classes {self.classes_.tolist()}")
         return X, y
 
@@ -112,7 +115,8 @@ class Classes(Targets):
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, y).astype(dtype)
             weight = by_class if weight is None else weight * by_class
-        return self._loss.encode(np.searchsorted(self.classes_, y), dtype), weight
+        labels = y == self.classes_[1] if len(self.classes_) == 2 else numbered(y, self.classes_)
+        return self._loss.encode(labels, dtype), weight
 
     def _first_intercept(self, target: Array, weight: Array) -> Array:
         return np.zeros(self._loss.outputs, weight.dtype)
@@ -137,6 +141,34 @@ class Classes(Targets):
     def predict(self, X: Any) -> Array:
         """Return the most likely class of each row."""
         return self._labels(self._outputs(X))
+
+
+def distinct(y: Array) -> Array:
+    """Return the labels that there are, in order: integers close together by a look at each, others by sorting."""
+    bounds = _bounds(y)
+    if bounds is None:
+        return np.unique(y)
+    seen = np.zeros(bounds[1] - bounds[0] + 1, np.bool_)
+    seen[y.astype(np.int64, copy=False) - bounds[0]] = True
+    return (np.flatnonzero(seen) + bounds[0]).astype(y.dtype)
+
+
+def numbered(y: Array, classes: Array) -> Array:
+    """Return the places of labels among the classes, where all of them are."""
+    bounds = _bounds(classes)
+    if bounds is None or y.dtype != classes.dtype:
+        return np.searchsorted(classes, y)
+    places = np.zeros(bounds[1] - bounds[0] + 1, np.int64)
+    places[classes.astype(np.int64) - bounds[0]] = np.arange(len(classes))
+    return places[y.astype(np.int64, copy=False) - bounds[0]]
+
+
+def _bounds(y: Array) -> tuple[int, int] | None:
+    """Return the least and the largest of labels that are integers which a table can hold, else None."""
+    if y.dtype.kind not in "iu" or y.dtype == np.uint64 or not y.size:
+        return None
+    low, high = int(y.min()), int(y.max())
+    return (low, high) if high - low < 2**16 else None
 
 
 def _has_probabilities(estimator: Any) -> bool:

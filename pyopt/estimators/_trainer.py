@@ -116,8 +116,10 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         if not fresh and made_with == self._made_with and hasattr(self, "_lr"):
             return
         if fresh:
-            inside = np.zeros_like(weight)
-            inside[rows] = weight[rows]
+            inside = weight
+            if len(rows) < len(weight):
+                inside = np.zeros_like(weight)
+                inside[rows] = weight[rows]
             self._model = self._make_model(X, target, inside)
         if fresh or made_with != self._made_with:
             self._base = self._rates(X, target, inside if fresh else weight)
@@ -155,7 +157,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         stopped = self.tol is None
         with Progress(self.verbose, type(self).__name__, epochs) as progress:
             for _ in range(epochs):
-                order = rows[self._rng.permutation(len(rows))] if self.shuffle and batch < len(rows) else rows
+                order = self._rng.permutation(rows) if self.shuffle and batch < len(rows) else rows
                 noted = {"loss": self._epoch(X, target, weight, order, batch) + self._pull()}
                 self.n_iter_ += 1
                 self.t_ += len(self._cuts(len(rows), batch))
@@ -204,9 +206,9 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         whole = not isinstance(x, tuple) and len(rows) == len(x)
         return x, labels, None if whole else rows
 
-    def _cuts(self, rows: int, batch: int) -> list[int]:
+    def _cuts(self, rows: int, batch: int) -> range:
         """Return where the batches of an epoch start; a last one that is too small goes with the one before it."""
-        cuts = list(range(0, rows, batch))
+        cuts = range(0, rows, batch)
         return cuts[:-1] if len(cuts) > 1 and rows - cuts[-1] < self._model.least else cuts
 
     def _pull(self) -> float:

@@ -96,7 +96,6 @@ class LinearModel(Trainer):
         if not self._fast(sparse):
             return super()._epoch(X, target, weight, order, batch)
         module = sparse_sgd if sparse else linear_sgd
-        steps = -(-len(order) // batch)
         lr, steps = self._lr["weights"], -(-len(order) // batch)
         if callable(lr):
             check = OPTIMIZERS["sgd"].rule.hyper("lr").check

@@ -1,11 +1,8 @@
-"""What ``pyopt plot-schedule`` draws: schedules read from text, on the terminal or into a file."""
+"""What ``pyopt plot-schedule`` draws: curves of schedules, on the terminal or into a file."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +12,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from . import schedules
+from .. import schedules
+from .schedule_text import parse
 
-KINDS: dict[str, Any] = {
-    name: kind
-    for name in schedules.__all__
-    if name not in ("Schedule", "MomentumOf", "ReduceOnPlateau") and (kind := getattr(schedules, name))
-}
 ENDINGS = (".png", ".svg", ".pdf")
 POINTS = 20_000  # steps that are looked at, at most
 COLOURS = ("cyan", "magenta", "yellow", "green", "red", "blue")
@@ -44,14 +37,8 @@ class Curve:
         return "momentum" if isinstance(self.schedule, schedules.MomentumOf) else "learning rate"
 
 
-# ---- from text
-
-
 def curve(text: str, steps: int) -> Curve:
-    """Return the curve of a schedule such as ``Cosine(1e-3, 1000)``; ValueError or TypeError where it is none.
-
-    The text is never run: names of schedules, literals, lists and ``.momentum`` are all there is.
-    """
+    """Return the curve of a schedule such as ``Cosine(1e-3, 1000)``; ValueError or TypeError where it is none."""
     schedule, text = parse(text)
     at = sorted({i * (steps - 1) // (min(steps, POINTS) - 1) for i in range(min(steps, POINTS))})
     values = [schedule(t) for t in at]
@@ -59,64 +46,6 @@ def curve(text: str, steps: int) -> Curve:
         if not math.isfinite(value):
             raise ValueError(f"{text!r} is {value} at step {t}: draw fewer steps")
     return Curve(text, schedule, at, values)
-
-
-def parse(text: str) -> tuple[schedules.Schedule, str]:
-    """Return the schedule that ``text`` describes, and how it is usually written."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of strange literals, which are refused anyway
-            tree = ast.parse(text.strip(), mode="eval")
-        found, usual = _built(tree.body), ast.unparse(tree)
-    except (SyntaxError, MemoryError, RecursionError):
-        raise ValueError(f"{_short(text)} cannot be read: an example is Cosine(1e-3, 1000)") from None
-    if not isinstance(found, schedules.Schedule):
-        raise ValueError(f"{_short(text)} is no schedule: must be one of {', '.join(KINDS)}, with its arguments")
-    return found, usual
-
-
-def _built(node: ast.expr) -> Any:
-    """Return what a part of the text stands for."""
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None as value):
-            return value
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as value)):
-            return -value if isinstance(sign, ast.USub) else value
-        case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            return [_built(part) for part in parts]
-        case ast.Call(func=ast.Name(id=name)) if name in KINDS:
-            return _called(name, node)
-        case ast.Attribute(value=ast.Call() as inner, attr="momentum"):
-            owner = _built(inner)
-            if not isinstance(owner, (schedules.OneCycle, schedules.Cyclic)):
-                raise ValueError(f"{_short(ast.unparse(node))}: only OneCycle and Cyclic have a momentum")
-            return owner.momentum
-        case ast.Call(func=func):
-            raise ValueError(f"{_short(ast.unparse(func))} is no schedule: must be one of {', '.join(KINDS)}")
-    raise ValueError(f"{_short(ast.unparse(node))} is not allowed: must be a number, text, list or schedule")
-
-
-def _called(name: str, node: ast.Call) -> Any:
-    kind = KINDS[name]
-    arguments = [_built(argument) for argument in node.args]
-    named = {keyword.arg: _built(keyword.value) for keyword in node.keywords if keyword.arg is not None}
-    if len(named) < len(node.keywords):
-        raise ValueError(f"{_short(ast.unparse(node))}: ** is not allowed")
-    signature = inspect.signature(kind)
-    try:
-        signature.bind(*arguments, **named)
-    except TypeError as error:
-        usage = ", ".join(str(p).partition(":")[0] + _default(p) for p in signature.parameters.values())
-        raise ValueError(f"{_short(ast.unparse(node))}: {error}: must be {name}({usage})") from None
-    return kind(*arguments, **named)
-
-
-def _default(parameter: inspect.Parameter) -> str:
-    return "" if parameter.default is parameter.empty else f"={parameter.default!r}"
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 # ---- to the terminal

@@ -1,4 +1,4 @@
-"""The command line: ``pyopt train``, ``plot-schedule`` and ``config``. Errors are one line, with exit code 2."""
+"""The command line: ``pyopt train``, ``predict``, ``plot-schedule``, ``config``. Errors are one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-DEMO = {"matplotlib", "rich", "sklearn", "typer"}
+EXTRAS = {**dict.fromkeys(("matplotlib", "rich", "skops", "sklearn", "typer"), "demo"), "pyarrow": "parquet"}
+
+
+class Refused(Exception):  # noqa: N818 - what is refused is no fault of the program
+    """An option or a file is wrong; the text says how."""
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, on ``sys.argv`` where no arguments are given, and exit."""
     try:
         code = _run(args)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in DEMO:
+    except ImportError as error:  # of the estimators it has a text of its own, and what is missing as its cause
+        package = (error.name or getattr(error.__cause__, "name", None) or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        _refuse(f"{package} is missing: pip install 'pyopt-kernels[demo]'")
+        _refuse(f"{package} is missing: pip install 'pyopt-kernels[{EXTRAS[package]}]'")
+    except KeyboardInterrupt:
+        code = 130
     sys.exit(code)
 
 
 def _run(args: Sequence[str] | None) -> int:
     import typer
 
-    from ._commands import app
+    from .commands import app
 
     # the base of what is wrong with arguments has no public name: older typers have it from click, newer their own
     usage_error: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -32,7 +38,9 @@ def _run(args: Sequence[str] | None) -> int:
         code = app(args=args, prog_name="pyopt", standalone_mode=False)
     except usage_error as error:
         _refuse(" ".join(error.format_message().split()))  # type: ignore[attr-defined]
-    except (typer.Abort, KeyboardInterrupt):
+    except Refused as refused:
+        _refuse(" ".join(str(refused).split()))
+    except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0
 
@@ -40,7 +48,3 @@ def _run(args: Sequence[str] | None) -> int:
 def _refuse(message: str) -> NoReturn:
     print(f"pyopt: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m pyopt.cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,132 @@
+"""What ``pyopt train --save`` writes, and what ``pyopt predict`` makes of it."""
+
+import numpy as np
+import pytest
+
+for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
+    pytest.importorskip(extra)
+
+from sklearn.datasets import load_breast_cancer, load_diabetes  # noqa: E402
+
+from pyopt.cli import main, model  # noqa: E402
+from pyopt.cli.training import Run, Settings  # noqa: E402
+
+NETWORK = dict(model="mlp", hidden="12,5", batch_norm=True, dropout=0.1, ensemble=2)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Return a function that runs ``pyopt`` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, args)))
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+def trained(**settings):
+    run = Run(Settings(epochs=8, **settings))
+    for _ in run.epochs():
+        pass
+    return run
+
+
+@pytest.mark.parametrize("ending", model.ENDINGS)
+@pytest.mark.parametrize("more", [{}, NETWORK], ids=["linear", "mlp"])
+@pytest.mark.parametrize(
+    ("data", "brought"),
+    [("breast_cancer", load_breast_cancer), ("diabetes", load_diabetes)],
+    ids=["classes", "numbers"],
+)
+def test_a_saved_model_predicts_the_same(tmp_path, data, brought, more, ending):
+    run = trained(data=data, **more)
+    model.save(run.model(), tmp_path / f"m{ending}")
+    found, x = model.load(tmp_path / f"m{ending}"), brought().data
+    assert found.columns == run.rows.columns
+    assert found.predict(x).tolist() == run.model().predict(x).tolist()
+    held = run.splits[0][1]
+    if data == "diabetes":
+        assert np.corrcoef(found.predict(x)[held], brought().target[held])[0, 1] > 0.45
+        assert abs(found.predict(x).mean() - brought().target.mean()) < 20
+        with pytest.raises(AttributeError, match="classification"):
+            found.predict_proba(x)
+    else:
+        p = found.predict_proba(x)
+        assert p.sum(axis=1) == pytest.approx(1)
+        assert (found.classes[p.argmax(axis=1)] == found.predict(x)).all()
+        assert np.mean(found.predict(x)[held] == brought().target_names[brought().target[held]]) == run.score() > 0.8
+
+
+def test_npz_is_arrays_with_names(tmp_path):
+    run = trained(data="diabetes", model="mlp", hidden="7", batch_norm=True)
+    model.save(run.model(), tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        a = dict(file)
+    x = (load_diabetes().data - a["x_shift"]) / a["x_scale"]
+    z = (x @ a["0/w1"] - a["0/mean1"]) / np.sqrt(a["0/variance1"] + 1e-5) * a["0/scale1"] + a["0/b1"]
+    y = np.maximum(z, 0) @ a["0/w2"] + a["0/b2"]
+    want = (y * a["y_scale"] + a["y_shift"])[:, 0]
+    assert run.model().predict(load_diabetes().data) == pytest.approx(want, rel=1e-4)
+    assert a["columns"].tolist() == load_diabetes().feature_names
+
+
+def test_the_command(command, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    rows = [f"{a},{b},{'up' if a > b else 'down'}" for a, b in x]
+    (tmp_path / "train.csv").write_text("a,b,way\n" + "\n".join(rows))
+    code, out, err = command("train", "--data", "train.csv", "--target", "way", "--save", "m.skops", "--epochs", 20)
+    assert (code, err) == (0, "")
+    assert "m.skops" in out
+    (tmp_path / "new.csv").write_text("b,more,a\n0,x,3\n0,y,-3\n")  # in any order, and others beside them
+    assert command("predict", "m.skops", "new.csv") == (0, "up\ndown\n", "")
+    code, out, err = command("predict", "m.skops", "train.csv", "--target", "way", "--output", "p.csv")
+    assert (code, out) == (0, "p.csv\n")
+    assert err.startswith("accuracy 0.9")
+    assert "on 200 rows" in err
+    assert (tmp_path / "p.csv").read_text().splitlines()[:2] == ["prediction", rows[0].rpartition(",")[2]]
+
+
+def test_predicted_numbers_and_numbered_classes(command, tmp_path):
+    assert command("train", "--data", "diabetes", "--save", "d.npz", "--epochs", 30)[0] == 0
+    code, out, err = command("predict", "d.npz", "diabetes")
+    assert (code, len(out.splitlines())) == (0, 442)
+    assert float(err.split()[1]) > 0.4
+    assert command("train", "--data", "digits", "--save", "n.npz", "--epochs", 2)[0] == 0
+    code, out, err = command("predict", "n.npz", "digits")
+    assert set(out.split()) == set("0123456789")
+    assert float(err.split()[1]) > 0.9
+
+
+def test_what_cannot_be_predicted(command, tmp_path):
+    model.save(trained(data="diabetes").model(), tmp_path / "m.npz")
+    model.save(trained(data="diabetes").model(), tmp_path / "m.skops")
+    (tmp_path / "text.npz").write_text("none")
+    (tmp_path / "text.skops").write_text("none")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "shape.npz", **{**arrays, "0/b1": np.zeros((4, 5))})
+    (tmp_path / "few.csv").write_text("age,sex\n1,2\n")
+    (tmp_path / "nan.csv").write_text(",".join(arrays["columns"]) + "\n" + ",".join(["nan"] * 10))
+    for args, words in (
+        (["m.npz", "few.csv"], ["few.csv lacks columns", "'bmi'", "'bp'"]),
+        (["m.npz", "nan.csv"], ["'age'", "NaN", "row 1"]),
+        (["m.npz", "none.csv"], ["none.csv", "No such file"]),
+        (["m.npz", "few.csv", "--target", "y"], ["target='y'", "'age', 'sex'"]),
+        (["m.npz", "diabetes", "--output", "p.txt"], ["p.txt", ".csv"]),
+        (["none.npz", "diabetes"], ["none.npz", "No such file"]),
+        (["none.skops", "diabetes"], ["none.skops", "No such file"]),
+        (["text.npz", "diabetes"], ["text.npz", "no model"]),
+        (["text.skops", "diabetes"], ["text.skops", "no model"]),
+        (["other.npz", "diabetes"], ["other.npz", "lacks", "x_shift"]),
+        (["shape.npz", "diabetes"], ["shape.npz", "no model"]),
+        (["m.pkl", "diabetes"], ["m.pkl", ".skops or .npz"]),
+    ):
+        code, out, err = command("predict", *args)
+        assert (code, out, err.count("\n")) == (2, "", 1), args
+        assert err.startswith("pyopt: ")
+        assert [word for word in words if word not in err] == []

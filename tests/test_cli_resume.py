@@ -1,0 +1,189 @@
+"""Ctrl-C in a terminal, what it saves, and going on to the same bits; what people see in terminals and pipes."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
+    pytest.importorskip(extra)
+pty = pytest.importorskip("pty")
+
+import skops.io  # noqa: E402
+
+from pyopt.cli.training import Run, Settings  # noqa: E402
+
+PYOPT = [sys.executable, "-m", "pyopt.cli"]
+
+
+def terminal(folder, *args, columns=80, presses=0):
+    """Run ``pyopt`` in a terminal, press Ctrl-C once epochs are counted, and return exit code and output."""
+    child, master = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.environ.update(COLUMNS=str(columns), TERM="xterm")
+        os.execv(sys.executable, [*PYOPT, *args])
+    seen, until = b"", time.monotonic() + 120
+    while time.monotonic() < until:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # Linux says so that the other side is closed
+                break
+            if not part:
+                break
+            seen += part
+        if presses and re.search(rb" [1-9]\d*/\d+", seen):
+            os.write(master, b"\x03")  # a real one: the terminal makes SIGINT of it
+            presses -= 1
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+
+
+def pipe(folder, *args):
+    return subprocess.run([*PYOPT, *args], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def sha(text):
+    return re.search(r"SHA-256 of the weights\s*│ ([0-9a-f]{16})", text)[1]
+
+
+def test_ctrl_c_saves_what_resume_continues_to_the_same_bits(tmp_path):
+    args = [
+        "train",
+        "--model",
+        "mlp",
+        "--epochs",
+        "40",
+        "--batch-size",
+        "8",
+        "--dropout",
+        "0.1",
+        "--schedule",
+        "cosine",
+    ]
+    code, seen = terminal(tmp_path, *args, presses=1)
+    assert code == 130
+    assert "stopping after this epoch" in seen
+    assert "pyopt: stopped; go on with: pyopt train --resume checkpoint.skops" in seen
+    assert "Traceback" not in seen
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.skops"]
+    done = skops.io.load(
+        tmp_path / "checkpoint.skops", skops.io.get_untrusted_types(file=tmp_path / "checkpoint.skops")
+    )
+    assert 1 <= done["courses"][0].epoch < 40
+    resumed = pipe(tmp_path, "train", "--resume", "checkpoint.skops")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert sha(resumed.stdout) == sha(pipe(tmp_path, *args).stdout)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    args = ["train", "--model", "mlp", "--hidden", "3000,3000", "--epochs", "40", "--optimizer", "sgd"]  # long epochs
+    child = subprocess.Popen([*PYOPT, *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    told = ""
+    while "stopping after" not in told:
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        told = child.stderr.readline() if select.select([child.stderr], [], [], 0.5)[0] else told
+        if child.poll() is not None:
+            break
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 130
+    assert "Traceback" not in told + child.stderr.read()
+    assert list(tmp_path.iterdir()) == []
+
+
+RUNS = [
+    dict(optimizer="adam", penalty=("l2:1e-3",), early_stopping=True, patience=2, epochs=30),
+    dict(
+        model="mlp", hidden="20", batch_norm=True, augment=("mixup=0.5",), cv=2, ensemble=2, optimizer="lion", epochs=3
+    ),
+    dict(data="diabetes", optimizer="sgd", batch_size="1", prox="l1:1e-3", schedule="step", epochs=4),
+    dict(data="breast_cancer", optimizer="momentum", set_=("nesterov=true",), early_stopping=True, epochs=5),
+]
+
+
+@pytest.mark.parametrize("settings", RUNS, ids=lambda settings: settings["optimizer"])
+def test_resumed_after_any_epoch(tmp_path, settings):
+    whole = Run(Settings(**settings))
+    total = sum(1 for _ in whole.epochs())
+    for cut in sorted({1, 2, total // 2, total - 1}):
+        run = Run(Settings(**settings))
+        for _ in zip(range(cut), run.epochs(), strict=False):
+            pass
+        run.save(tmp_path / "c.skops")
+        other = Run.resumed(tmp_path / "c.skops")
+        assert sum(1 for _ in other.epochs()) == total - cut
+        assert other.sha256 == whole.sha256
+        for mine, theirs in zip(other.courses, whole.courses, strict=True):
+            assert mine.held_loss == theirs.held_loss
+            assert mine.kept == theirs.kept
+    assert [path.name for path in tmp_path.iterdir()] == ["c.skops"]
+
+
+def test_resume_goes_on_as_it_began_or_not_at_all(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,y\n" + "\n".join(f"{i % 7},{i % 5},{i}" for i in range(30)))
+    run = Run(Settings(data=str(tmp_path / "a.csv"), target="y", epochs=4))
+    next(iter(run.epochs()))
+    run.save(tmp_path / "c.skops")
+    for args, words in (
+        (["--epochs", "5"], ["--epochs 5", "has 4"]),
+        (["--penalty", "l1:1"], ["--penalty", "has ()"]),
+        (["--optimizer", "sgd"], ["--optimizer sgd", "has adam"]),
+    ):
+        done = pipe(tmp_path, "train", "--resume", "c.skops", *args)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert [word for word in words if word not in done.stderr] == []
+    assert pipe(tmp_path, "train", "--resume", "c.skops", "--epochs", "4", "--plot", "p.png").returncode == 0
+    assert (tmp_path / "p.png").exists()
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write("\n1,2,3")
+    done = pipe(tmp_path, "train", "--resume", "c.skops")
+    assert done.returncode == 2
+    assert "a.csv is not what it was" in done.stderr
+
+
+def test_no_checkpoint(tmp_path):
+    (tmp_path / "text.skops").write_text("no zip")
+    skops.io.dump({"settings": {}}, tmp_path / "other.skops")
+    skops.io.dump({"settings": {"epoch": 3}, "sha256": "", "courses": []}, tmp_path / "old.skops")
+    skops.io.dump(subprocess.Popen, tmp_path / "foreign.skops")
+    for name, words in (
+        ("text.skops", ["'text.skops'", "no checkpoint"]),
+        ("other.skops", ["no checkpoint", "something else"]),
+        ("old.skops", ["no checkpoint", "epoch"]),
+        ("foreign.skops", ["subprocess.Popen", "does not write"]),
+        ("none.skops", ["cannot be read", "No such file"]),
+    ):
+        done = pipe(tmp_path, "train", "--resume", name)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), name
+        assert [word for word in words if word not in done.stderr] == []
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_progress_on_a_terminal(tmp_path, columns):
+    code, seen = terminal(tmp_path, "train", "--epochs", "60", "--optimizer", "lion", columns=columns)
+    assert code == 0
+    assert re.search(r"lion .* ?\d+/60 .*accuracy 0\.\d{3}", seen)
+    assert ("━" in seen) == (columns == 100)
+    table = seen[seen.index("┌") :]
+    assert max(map(len, table.splitlines())) <= columns
+
+
+def test_no_progress_in_a_pipe(tmp_path):
+    done = pipe(tmp_path, "train", "--epochs", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+
+
+def test_a_reader_that_goes_away(tmp_path):
+    pipe(tmp_path, "train", "--epochs", "1", "--save", "m.npz")
+    command = f'"{sys.executable}" -m pyopt.cli predict m.npz digits | true'
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

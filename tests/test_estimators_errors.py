@@ -1,0 +1,127 @@
+"""What the estimators refuse, and how they are documented and imported."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn.base import clone
+
+from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, _docs, _trainer
+from trained import ALL, data, made
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize(
+    ("error", "words", "change"),
+    [
+        (ValueError, ("rule='adamm'", "adam, adamw"), {"rule": "adamm"}),
+        (ValueError, ("lr=-1",), {"lr": -1}),
+        (ValueError, ("loss='l3'",), {"loss": "l3"}),
+        (TypeError, ("loss_options=3", "dict"), {"loss_options": 3}),
+        (TypeError, ("schedule=1", "function"), {"schedule": 1}),
+        (ValueError, ("only one of them",), {"schedule": lambda lr, n: None, "lr": lambda t: 0.1}),
+        (TypeError, ("hypers=3", "dict"), {"hypers": 3}),
+        (ValueError, ("['lr'] in hypers",), {"hypers": {"lr": 1}}),
+        (TypeError, ("max_iter=1.5", "integer"), {"max_iter": 1.5}),
+        (ValueError, ("max_iter=0", ">= 1"), {"max_iter": 0}),
+        (ValueError, ("tol=-1", ">= 0"), {"tol": -1}),
+        (TypeError, ("batch_size='some'", '"auto" or "full"'), {"batch_size": "some"}),
+        (ValueError, ("batch_size=0",), {"batch_size": 0}),
+        (ValueError, ("validation_fraction=1",), {"validation_fraction": 1.0}),
+        (ValueError, ("n_iter_no_change=0",), {"n_iter_no_change": 0}),
+        (TypeError, ("early_stopping=1", "True or False"), {"early_stopping": 1}),
+        (TypeError, ("penalty=3",), {"penalty": 3}),
+    ],
+)
+def test_bad_parameters(cls, error, words, change):
+    x, y = data(cls)
+    with pytest.raises(error) as caught:
+        made(cls, **change).fit(x, y)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (("hidden_layer_sizes=(3, 0)",), {"hidden_layer_sizes": (3, 0)}),
+        (("activation='tanh'", "relu, gelu"), {"activation": "tanh"}),
+        (("batch_norm=1",), {"batch_norm": 1}),
+        (("dropout=1.0", "[0, 1)"), {"dropout": 1.0}),
+        (("augment=3",), {"augment": 3}),
+    ],
+)
+def test_bad_parameters_of_networks(words, change):
+    x, y = data(MLPClassifier)
+    with pytest.raises((ValueError, TypeError)) as caught:
+        made(MLPClassifier, **change).fit(x, y)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_bad_data(cls):
+    x, y = data(cls)
+    with pytest.raises(ValueError, match=r"all sample weights are zero|\bzero\b"):
+        made(cls).fit(x, y, sample_weight=np.zeros(len(x)))
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        made(cls).fit(x, y, sample_weight=-np.ones(len(x)))
+    with pytest.raises(ValueError, match="smaller learning rate"):
+        made(cls, rule="sgd", lr=1e300, max_iter=50).fit(x * 1e100, y)
+    with pytest.raises(ValueError, match="early_stopping"):
+        made(cls, early_stopping=True).partial_fit(x, y)
+
+
+def test_poisson_wants_counts():
+    x, y = data(LinearRegressor)
+    with pytest.raises(ValueError, match="counts"):
+        made(LinearRegressor, loss="poisson").fit(x, y - 100)
+
+
+# ---- documentation and imports
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_documentation(cls):
+    for name in clone(cls()).get_params():
+        assert f"\n{name} : " in cls.__doc__
+    assert all(f'"{loss}"' in cls.__doc__ for loss in cls.losses)
+    assert cls.__doc__.count("\nAttributes\n---") == cls.__doc__.count("\nParameters\n---") == 1
+    assert set(_docs.PARAMETERS) >= set(cls().get_params())
+    assert set(_trainer.MAKING) <= set(cls().get_params())
+
+
+def test_import_is_lazy_and_says_what_is_missing():
+    text = "import sys, pyopt; assert 'sklearn' not in sys.modules; print(pyopt.estimators.LinearClassifier.__name__)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.stdout == "LinearClassifier\n", done.stderr
+    text = "import sys; sys.modules['sklearn'] = None; import pyopt; pyopt.estimators"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert "ImportError: pyopt.estimators needs scikit-learn" in done.stderr
+    assert "pip install 'pyopt-kernels[demo]'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64, np.uint64, bool, float, str, object])
+def test_labels_of_any_kind(kind):
+    """Tables stand in for sorting where labels are small integers; the classes are those of NumPy."""
+    wide = kind is np.int64
+    some = np.array(["a", "c", "b"] if kind in (str, object) else [0, 1, 1] if kind is bool else [7, 120, 3], kind)
+    for labels in (
+        some,
+        -some if kind in (np.int8, np.int16, np.int64, float) else some,
+        some * 10**15 if wide else some,
+    ):
+        y = np.random.default_rng(0).choice(labels, 60)
+        x = np.random.default_rng(1).normal(size=(60, 3)) + np.unique(y, return_inverse=True)[1][:, None]
+        for cls in (LinearClassifier, MLPClassifier):
+            estimator = made(cls, max_iter=200, lr=0.05).fit(x, y)
+            assert np.array_equal(estimator.classes_, np.unique(y))
+            assert estimator.classes_.dtype == y.dtype
+            assert estimator.score(x, y) > 0.6
+            assert estimator.partial_fit(x[:9], y[:9]).classes_.dtype == y.dtype
