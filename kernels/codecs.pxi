@@ -113,13 +113,13 @@ cdef void encode_f16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
 
 cdef void stochastic_bf16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef uint32_t bits
+    cdef uint32_t bits, added
     cdef float y, largest = from_bits(0x7f7f0000)
     for i in range(n):
         y = odd(x[i])
         bits = to_bits(y)
-        bits = bits + random[i] if fabsf(y) < largest else bits             # never from finite to infinite
-        out[i] = <uint16_t>((bits if y == y else bits | 0x400000) >> 16)
+        added = random[i] & (0 - <uint32_t>(fabsf(y) < largest))            # never from finite to infinite
+        out[i] = <uint16_t>((bits + added | <uint32_t>(y != y) << 22) >> 16)
 
 
 cdef void stochastic_f16(const real* x, uint16_t* out, const uint16_t* random, Py_ssize_t n) noexcept nogil:
