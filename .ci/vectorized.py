@@ -101,7 +101,7 @@ def needs_none(source, body, isa):
         return True  # fills and copies: gcc makes a memset or memcpy of them
     if re.fullmatch(r"for \w+ in range\((\d|1[0-5])\):", source):
         return True  # straight code
-    return isa == "neon" and re.search(r"\w\[\w+\[\w+\]", body) is not None  # it cannot gather
+    return isa == "neon" and re.search(r"\w\[[\w.]+\[\w+\]", body) is not None  # it cannot gather
 
 
 def main():
