@@ -116,21 +116,30 @@ def doubt_of(m: Memory, kind: str, squared: bool) -> Any:
     return m.jit((lambda x: x - x) if squared and kind == "f64" else (lambda x: f8(0)))
 
 
+def fold_lanes(m: Memory) -> Any:
+    """Return the function that folds the 32 lanes from ``at`` on by halves into the first."""
+
+    def fold(kept, at):  # type: ignore[no-untyped-def]
+        width = u8(LANES // 2)
+        while width > u8(0):
+            j = u8(0)
+            while j < width:
+                kept[at + j] += kept[at + j + width]
+                j += u8(1)
+            width = width // u8(2)
+
+    return m.jit(fold)
+
+
 def leaf_writer(m: Memory) -> Any:
     """Return the second phase."""
-    pair, word, put = m.load("u64", 2), m.load("u64"), m.store("f64")
+    pair, word, put, fold = m.load("u64", 2), m.load("u64"), m.store("f64"), fold_lanes(m)
 
     def combine(block, thread, leaves, count, lanes, info, partial):  # type: ignore[no-untyped-def]
         leaf = u8(block) * u8(LEAVES) + u8(thread)
         if u8(thread) < u8(LEAVES) and leaf < count:
             k = u8(thread) * u8(ROW)
-            width = u8(LANES // 2)
-            while width > u8(0):
-                j = u8(0)
-                while j < width:
-                    lanes[k + j] += lanes[k + j + width]
-                    j += u8(1)
-                width = width // u8(2)
+            fold(lanes, k)
             start, packed = pair(leaves + leaf * u8(16))
             (at,) = word(info + u8(packed >> u8(32)) * u8(32) + u8(8))
             put(partial + (at + start // u8(LEAF)) * u8(8), (lanes[k],))

@@ -20,7 +20,7 @@ import numpy as np
 
 from .columns_cuda import Combination, cast, every, reader, zeros
 from .memory_cuda import Memory
-from .norms_cuda import LANES, LEAF, ROW
+from .norms_cuda import LANES, LEAF, ROW, fold_lanes
 from .step_cuda import Places, addresses_of, loaded, pass_over, penalty, weights
 
 THREADS = 256
@@ -247,21 +247,6 @@ def reduction(m: Memory, lane: Any) -> Any:
             sync()
 
     return m.jit(summed)
-
-
-def fold_lanes(m: Memory) -> Any:
-    """Return the function that folds the 32 lanes from ``at`` on by halves into the first."""
-
-    def fold(kept, at):  # type: ignore[no-untyped-def]
-        width = u8(LANES // 2)
-        while width > u8(0):
-            j = u8(0)
-            while j < width:
-                kept[at + j] += kept[at + j + width]
-                j += u8(1)
-            width = width // u8(2)
-
-    return m.jit(fold)
 
 
 def fold_block(m: Memory) -> Any:
