@@ -1,4 +1,4 @@
-"""Checks of what a layer is given: each raises TypeError or ValueError, or returns what the kernels take."""
+"""Checks of what a layer or a loss is given: each raises TypeError or ValueError, or returns what the kernels take."""
 
 from __future__ import annotations
 

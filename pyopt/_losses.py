@@ -7,19 +7,11 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
+from ._given import like
 from .kernels import checks
 from .kernels.spec import Hyper
 
 REDUCTIONS = ("mean", "sum", "none")
-
-
-def same_kind(a: Any, other: Array, name: str, other_name: str) -> None:
-    """Raise where ``a`` is no C-contiguous array of the shape and dtype of ``other``."""
-    checks.rows_array(a, name)
-    if a.dtype != other.dtype:
-        raise TypeError(f"{name} has dtype {a.dtype}, {other_name} {other.dtype}: they must agree")
-    if a.shape != other.shape:
-        raise ValueError(f"{name} has shape {a.shape}, {other_name} {other.shape}: they must agree")
 
 
 def number(hyper: Hyper, value: Any, real: type, above_zero: bool = False) -> float:
@@ -102,7 +94,7 @@ def gradient(out: Array | None, inputs: dict[str, Array | None]) -> Array:
     assert first is not None
     if out is None:
         return np.empty_like(first, subok=False)
-    same_kind(out, first, "out", name)
+    like(out, first, "out", name)
     if not out.flags.writeable:
         raise ValueError("out is read-only: it takes the gradient")
     for other, a in inputs.items():

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _losses
+from . import _given, _losses
 from ._arrays import Array
 from .kernels import checks, loss
 from .kernels.losses import LOSSES
@@ -154,7 +154,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
     soft = isinstance(target, np.ndarray) and target.dtype.kind == "f" and target.ndim == 2
     mean = _losses.is_mean(reduction, rows)
     if soft:
-        _losses.same_kind(target, logits, "target", "logits")
+        _given.like(target, logits, "target", "logits")
         _losses.within(target, "target", 1.0, "in [0, 1]")
         if ignored != -100:
             raise ValueError(f"ignore_index={ignored}: only for labels, and target has probabilities")
@@ -205,7 +205,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
     """Check the arguments of an elementwise loss and run it; ``more`` are arrays for the last axes."""
     (first, prediction), (second, target) = arrays.items()
     checks.rows_array(prediction, first)
-    _losses.same_kind(target, prediction, second, first)
+    _given.like(target, prediction, second, first)
     mean = _losses.is_mean(reduction, prediction.size)
     weight = None
     if sample_weight is not None:
