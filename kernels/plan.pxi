@@ -270,11 +270,16 @@ cdef class WholePlan(Memory):
                 for row in range(t.rows + 1):
                     t.decayed[row] = 1
 
-    cdef run(self, bint zero, double max_norm, bint skip, int threads):
+    cdef limit(self, double max_norm, bint skip):
+        """Note whether this step needs a norm."""
         cdef Py_ssize_t i
         self.c.limited = skip or max_norm != INFINITY
         for i in range(self.nworks):
             self.c.limited |= self.works[i].max_norm != INFINITY
+
+    cdef run(self, bint zero, double max_norm, bint skip, int threads):
+        cdef Py_ssize_t i
+        self.limit(max_norm, skip)
         self.norm = None
         if self.c.limited:
             self.measured(max_norm, threads)

@@ -145,7 +145,8 @@ cdef class Plan(WholePlan):
             t.work = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
             threads = claim(cnp.PyArray_SIZE(values))
             self.keep_rows(threads)
-            self.pick(t, indices, max_norm, skip)
+            self.limit(max_norm, skip)
+            self.pick(t, indices)
             self.run_rows(t, lazy, max_norm, skip, threads)
         finally:
             active -= 1
@@ -190,7 +191,7 @@ cdef class Plan(WholePlan):
             self.r.squares = <double*>enough(self.r.squares, n * sizeof(double))
             self.picked = n
 
-    cdef pick(self, const Tensor* t, cnp.ndarray indices, double max_norm, bint skip):
+    cdef pick(self, const Tensor* t, cnp.ndarray indices):
         """Group the indices by row; make room for sums where a row comes twice or the norm is asked for."""
         cdef Py_ssize_t j, n = cnp.PyArray_SIZE(indices), bytes
         cdef const int64_t* row = <const int64_t*>cnp.PyArray_DATA(indices)
@@ -206,7 +207,7 @@ cdef class Plan(WholePlan):
                 r.touched += 1
         if n:
             r.first[r.touched] = n
-        r.summed = r.touched < n or skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
+        r.summed = r.touched < n or self.c.limited
         bytes = r.touched * r.length * (8 if t.f64 else 4)
         if r.summed and bytes > self.summed:
             self.summed = 0
@@ -223,7 +224,6 @@ cdef class Plan(WholePlan):
             with nogil:
                 for j in prange(r.touched, num_threads=threads, schedule="static"):
                     add_up(&c, t, r, j)
-        c.limited = skip or max_norm != INFINITY or w.max_norm != INFINITY
         self.norm = None
         if c.limited:
             total = self.sum_of(r.squares, r.touched)
