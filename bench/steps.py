@@ -171,7 +171,7 @@ def views(flat: Memory, case: Case) -> Memory:
     had = made.opt._made
     for row, own in zip(had.states, made.states, strict=True):
         row[: len(made.opt.rule.states)] = [own.get(state.name) for state in made.opt.rule.states]
-    made.opt._made = made.opt._make(had.groups, had.own, had.names, had.states, *had.plan.progress())
+    made.opt._made = had.over(had.states)
     return made
 
 

@@ -7,13 +7,14 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ._arrays import Array, check_parameters, described, make_plan, named, near, swap
+from ._arrays import Array, check_parameters, described, named, near, swap
 from ._device import adopt, adopted, integers
 from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._made import Made
 from ._snapshot import brief, group_values, moved, read_states, snapshot
 from .kernels import engine
 from .kernels.rules import RULES
@@ -24,17 +25,6 @@ Params = Iterable[Any]
 
 _MAX_GRAD_NORM = Hyper("max_grad_norm", None)
 _SKIP_NONFINITE = Hyper("skip_nonfinite", False)
-
-
-class Made(NamedTuple):
-    """All that an optimizer was made of, replaced as one: a change takes effect as a whole or not at all."""
-
-    groups: list[Group]
-    own: list[tuple[Array, ...]]  # the parameters by group; names, states and plan go through them in order
-    names: list[str]
-    states: list[list[Array | None]]  # see Group.places
-    structures: list[Any]
-    plan: Any
 
 
 class Optimizer:
@@ -148,8 +138,8 @@ class Optimizer:
         new = Group(self.rule, values)
         steps, carries = had.plan.progress() if had.plan is not None else ([], [])
         states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
-        made = self._make([*had.groups, new], [*had.own, arrays], names, states,
-                          [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
+                       [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         self._tensors |= any(map(adopted, arrays))
         self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
         self._made = made
@@ -225,7 +215,7 @@ class Optimizer:
     def _step_rows(self, indices: Any, values: Array, param: str | int | None,
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
         made, scale, *limits = self._refresh(grad_scale)
-        i = self._position(param)
+        i = made.position(param)
         group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
         rows, values = integers(indices), adopt(values)
@@ -234,9 +224,9 @@ class Optimizer:
         if lazy != 1 and made.states[i][-1] is None:
             made.plan.check_rows(i, rows, values)
             states = [[*row] for row in made.states]
-            p = self._params()[i]
+            p = made.params[i]
             states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
-            made = self._made = self._make(made.groups, made.own, made.names, states, *made.plan.progress())
+            made = self._made = made.over(states)
         made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
@@ -251,21 +241,10 @@ class Optimizer:
                 raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
-            made = self._made = self._make(made.groups, made.own, made.names, made.states, *made.plan.progress())
+            made = self._made = made.over(made.states)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
-
-    def _position(self, param: str | int | None) -> int:
-        """Return the position of the parameter that a name, a position or None stands for."""
-        names = self._made.names
-        if param is None and len(names) == 1:
-            return 0
-        if isinstance(param, str) and param in names:
-            return names.index(param)
-        if isinstance(param, int) and not isinstance(param, bool) and 0 <= param < len(names):
-            return param
-        raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -297,13 +276,13 @@ class Optimizer:
     def _move(self, params: Params) -> None:
         new = [array for _, array in named(params, 0)]
         had = self._made
-        if [described(p) for p in new] != [described(p) for p in self._params()]:
+        if [described(p) for p in new] != [described(p) for p in self._made.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
         states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
         left = iter(new)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
-        made = self._make(had.groups, own, had.names, states, *had.plan.progress())
+        made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
         for values, arrays in zip(self.param_groups, own, strict=True):
             values["params"] = arrays
         self._made, self._tensors = made, any(map(adopted, new))
@@ -329,44 +308,19 @@ class Optimizer:
     def swapped_ema(self) -> Iterator[None]:
         """Let the parameters hold their moving averages inside the ``with`` block, for evaluation."""
         emas = self._emas()
-        params = self._params()
+        params = self._made.params
         self._guard.run(_swap, params, emas)
         try:
             yield
         finally:
             self._guard.run(_swap, params, emas)
 
-    def _params(self) -> list[Array]:
-        return [p for own in self._made.own for p in own]
-
     def _emas(self) -> list[Array]:
-        return self._kept("ema", "has no moving average: ema_decay is None")
+        return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
         """Return the copies in ``shadow_dtype``, which every step writes anew; ValueError where there is none."""
-        return self._kept("shadow", "has no shadow: shadow_dtype is None")
-
-    def _kept(self, place: str, missing: str) -> list[Array]:
-        found = [states[self._state_names.index(place)] for states in self._made.states]
-        for name, array in zip(self._made.names, found, strict=True):
-            if array is None:
-                raise ValueError(f"{name} {missing}")
-        return found  # type: ignore[return-value]
-
-    def _make(self, groups: list[Group], own: list[tuple[Array, ...]], names: list[str],
-              states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
-        params = [array for arrays in own for array in arrays]
-        index = [i for i, arrays in enumerate(own) for _ in arrays]
-        check_parameters(names, params)
-        filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
-        structures = [group.structure for group in groups]
-        used = [
-            [array if place.on else None for array, place in zip(row, groups[i].places(p), strict=True)]
-            for i, p, row in zip(index, params, filled, strict=True)
-        ]
-        stages = [group.stages for group in groups]
-        plan = make_plan(f"rules.{self.rule.kernel}", names, params, used, index, stages, steps, carries)
-        return Made(groups, own, names, filled, structures, plan)
+        return self._made.kept("shadow", "has no shadow: shadow_dtype is None")
 
     @property
     def state(self) -> list[dict[str, Any]]:
@@ -400,7 +354,7 @@ class Optimizer:
         groups = [Group(self.rule, value) for value in values]
         had = self._made
         states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
-        made = self._make(groups, had.own, had.names, states, steps, carries)
+        made = Made.of(groups, had.own, had.names, states, steps, carries)
         self._made, self.param_groups = made, values
 
     def __reduce__(self) -> Any:

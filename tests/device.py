@@ -14,8 +14,8 @@ import types
 
 import numpy as np
 
+import pyopt._made
 import pyopt.functional
-import pyopt.optim
 from pyopt.kernels import arrays_cuda, engine_cuda
 from pyopt.kernels.memory_cuda import Host, Plain
 
@@ -179,13 +179,13 @@ def device(name):
 @contextlib.contextmanager
 def stepping_on(name):
     """Let a device step the optimizers over NumPy arrays that are made inside the ``with`` block."""
-    before = pyopt.optim.make_plan
+    before = pyopt._made.make_plan
     made = functools.partial(Mirrored, device(name))
-    pyopt.optim.make_plan = pyopt.functional.make_plan = made
+    pyopt._made.make_plan = pyopt.functional.make_plan = made
     try:
         yield
     finally:
-        pyopt.optim.make_plan = pyopt.functional.make_plan = before
+        pyopt._made.make_plan = pyopt.functional.make_plan = before
 
 
 class Foreign:
