@@ -43,8 +43,8 @@ cdef class WholePlan(Memory):
         self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
-        self.c.tile, self.c.ahead = (256, 0) if self.coded else (128, 256) if self.bytes > 2 << 20 else (1024, 0)
-        self.c.area = 8 * self.c.tile + 64      # not a multiple of 4096, or all areas would share a set of the cache
+        self.c.tile = 256 if self.coded else 128 if self.bytes > 32 << 20 else 1024
+        self.c.area = 10752 if self.c.tile == 1024 else 2560        # the same modulo 4096: see _arrays.beside
         for i in range(self.count):
             if self.stages[groups[i]].rows:
                 self.by_row(&self.tensors[i])

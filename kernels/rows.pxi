@@ -233,7 +233,7 @@ cdef class Plan(WholePlan):
         self.skipped = skip and not (total - total == 0) and not finite_sums(&c, t, r)
         if self.skipped:
             return
-        c.zero, c.ahead = False, 0
+        c.zero = False
         with nogil:
             for j in prange(threads, num_threads=threads, schedule="static"):
                 touch(&c, t, w, r, r.touched * j // threads, r.touched * (j + 1) // threads,

@@ -71,7 +71,7 @@ cdef struct Step:                   # what all tiles of a plan need
     int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
     int step_count
     bint zero, limited
-    Py_ssize_t tile, ahead, area    # in elements, in elements, in bytes
+    Py_ssize_t tile, area           # in elements, in bytes
     char* rows                      # a row for each thread
     Py_ssize_t row_bytes
 
@@ -86,6 +86,20 @@ cdef inline int native(const Tensor* t) noexcept nogil:
 
 cdef inline char* at(const Tensor* t, int j, Py_ssize_t k) noexcept nogil:
     return t.data[j] + k * t.size[j]
+
+
+cdef inline char* apart(char* scratch, const Tensor* t, Py_ssize_t k) noexcept nogil:
+    """Return where scratch begins for a tile: modulo 4096 it is away from p and its states; see _arrays.beside."""
+    return scratch + ((<size_t>at(t, P, k) + 2560 - <size_t>scratch) & 4032)
+
+
+cdef inline bint follows(const void* g, const Tile* x, int arrays) noexcept nogil:
+    """Whether g is read, modulo 4096, where something else was written just before."""
+    cdef int j
+    for j in range(arrays):
+        if j != G and x.a[j] is not NULL and ((<size_t>x.a[j] - <size_t>g - 1) & 4095) < 256:
+            return True
+    return False
 
 
 cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
@@ -123,16 +137,8 @@ cdef void store(const Step* c, const Tensor* t, const Work* w, int j, Py_ssize_t
 cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room) noexcept nogil:
     """Let ``x`` point to the arrays in the compute type, ``row`` to the decoded row, if there is one."""
     cdef int j, to = native(t)
-    cdef char* raw
     for j in range(c.arrays):
-        x.a[j] = NULL
-        if t.data[j] is not NULL:
-            raw = at(t, j, x.k)
-            x.a[j] = raw
-            if c.ahead:
-                prefetch(raw, c.ahead * t.size[j], x.n * t.size[j])
-    if c.ahead and t.data[EMA] is not NULL:
-        prefetch(at(t, EMA, x.k), c.ahead * t.size[EMA], x.n * t.size[EMA])
+        x.a[j] = at(t, j, x.k) if t.data[j] is not NULL else NULL
     if t.coded:
         for j in range(c.arrays):
             if x.a[j] is not NULL and t.kind[j] != to and j != G and (j != P or row is NULL):
@@ -153,9 +159,11 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     cdef int i = 0, j, to = native(t)
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
     if (w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
-            or t.kind[G] != to):            # the first stage copies, the next work in place: out and in are never the
-        of.decode[t.kind[G]](pair, &t.scale if c.limited else &w.scale, &x.n)           # same, or the compiler's alias
-        x.a[G] = pair[0]                                                                # check picks a scalar loop
+            or t.kind[G] != to or follows(x.a[G], x, c.arrays)):
+        # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
+        # picks a scalar loop.
+        of.decode[t.kind[G]](pair, &t.scale if c.limited else &w.scale, &x.n)
+        x.a[G] = pair[0]
         if w.clipped:
             of.clip(pair, &w.clip, &x.n)
         pair[0], pair[1] = x.a[P], x.a[G]
@@ -223,11 +231,12 @@ cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const
     put(out, factor, t.f64)
 
 
-cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, char* room,
+cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, char* scratch,
                    char* kept) noexcept nogil:
     """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits."""
     cdef Tile x
     cdef char* row = at(t, P, start)
+    cdef char* room
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + t.row, n = t.row
     cdef scalar_t factor
     cdef scalar_t[MAX_ROWS] slopes
@@ -245,6 +254,7 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     x.k = start
     while x.k < stop:
         x.n = min(c.tile, stop - x.k)
+        room = apart(scratch, t, x.k)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
         x.k = x.k + x.n
@@ -257,17 +267,18 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     while x.k < stop:
         x.n = min(c.tile, stop - x.k)
         x.a[P] = row + (x.k - start) * bytes
-        after(c, t, w, &x, room)
+        after(c, t, w, &x, apart(scratch, t, x.k))
         x.k = x.k + x.n
 
 
-cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* room,
+cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
                char* kept) noexcept nogil:
     """All stages, one tile or one row of one tensor after another."""
     cdef Tile x
+    cdef char* room
     if t.row:
         while start < stop:
-            walk_row(c, t, w, start, room, kept)
+            walk_row(c, t, w, start, scratch, kept)
             start = start + t.row
         return
     x.k = start
@@ -275,6 +286,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
         x.n = min(c.tile, stop - x.k)
         if x.k == start and x.n == c.tile:      # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, start) & 63) // t.size[P]
+        room = apart(scratch, t, x.k)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
         after(c, t, w, &x, room)
