@@ -188,11 +188,21 @@ cdef class Memory:
                 data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
                 moved |= kind != t.kind[G]
                 t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
-            moved |= data != t.data[G]
-            t.data[G] = data
+            if data != t.data[G]:
+                moved = True
+                t.data[G] = data
+                t.crowded = self.crowded(t)
         if moved or zero and not self.zeroed:
             self.apart(zero)
         self.separate, self.zeroed = True, zero
+
+    cdef bint crowded(self, const Tensor* t) noexcept:
+        """Whether each read of g would wait for a write to another array; see _arrays.beside."""
+        cdef int j
+        for j in range(self.narrays):
+            if j != G and t.data[j] is not NULL and ((t.data[j] - t.data[G] - 1) & 4095) < 256:
+                return True
+        return False
 
     cdef inline same(self, const Tensor* t):
         """Raise where a parameter is no longer what it was when the plan was made."""

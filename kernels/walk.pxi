@@ -23,6 +23,7 @@ cdef struct Tensor:
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
     bint f64, coded                 # computed in float64; some array but g is stored as another type
+    bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
     Py_ssize_t n, t, group, work
@@ -88,18 +89,9 @@ cdef inline char* at(const Tensor* t, int j, Py_ssize_t k) noexcept nogil:
     return t.data[j] + k * t.size[j]
 
 
-cdef inline char* apart(char* scratch, const Tensor* t, Py_ssize_t k) noexcept nogil:
-    """Return where scratch begins for a tile: modulo 4096 it is away from p and its states; see _arrays.beside."""
-    return scratch + ((<size_t>at(t, P, k) + 2560 - <size_t>scratch) & 4032)
-
-
-cdef inline bint follows(const void* g, const Tile* x, int arrays) noexcept nogil:
-    """Whether g is read, modulo 4096, where something else was written just before."""
-    cdef int j
-    for j in range(arrays):
-        if j != G and x.a[j] is not NULL and ((<size_t>x.a[j] - <size_t>g - 1) & 4095) < 256:
-            return True
-    return False
+cdef inline char* beside(const Tensor* t, Py_ssize_t k, char* scratch) noexcept nogil:
+    """Return where scratch begins for a tile, so that it lies as states do: see _arrays.beside."""
+    return scratch + ((<size_t>at(t, P, k) - <size_t>scratch) & 448)
 
 
 cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
@@ -159,7 +151,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     cdef int i = 0, j, to = native(t)
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
     if (w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
-            or t.kind[G] != to or follows(x.a[G], x, c.arrays)):
+            or t.kind[G] != to or t.crowded):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
         of.decode[t.kind[G]](pair, &t.scale if c.limited else &w.scale, &x.n)
@@ -254,7 +246,7 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     x.k = start
     while x.k < stop:
         x.n = min(c.tile, stop - x.k)
-        room = apart(scratch, t, x.k)
+        room = beside(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
         x.k = x.k + x.n
@@ -267,7 +259,7 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     while x.k < stop:
         x.n = min(c.tile, stop - x.k)
         x.a[P] = row + (x.k - start) * bytes
-        after(c, t, w, &x, apart(scratch, t, x.k))
+        after(c, t, w, &x, beside(t, x.k, scratch))
         x.k = x.k + x.n
 
 
@@ -286,7 +278,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
         x.n = min(c.tile, stop - x.k)
         if x.k == start and x.n == c.tile:      # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, start) & 63) // t.size[P]
-        room = apart(scratch, t, x.k)
+        room = beside(t, x.k, scratch)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
         after(c, t, w, &x, room)

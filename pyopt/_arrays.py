@@ -13,8 +13,6 @@ from .kernels import engine, isa, step
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PAGE = 4096
-
 _reference = False
 
 
@@ -69,19 +67,19 @@ def reference() -> Iterator[None]:
         _reference = before
 
 
-def beside(p: Any, start: Any, dtype: np.dtype[Any], place: int = 0) -> Array:
+def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     """Return a new array of p's shape and order in memory that holds ``start``, where p is.
 
-    It lies as many elements behind a cache line as p does, so that one short first tile aligns both; and 1536 bytes
-    of 4096 further than the array of the place before. A processor takes a read for one of what it has just written
-    where the last 12 bits of the addresses agree, and waits: AdamW in a cache takes twice as long where p and a state
-    are 64 bytes apart by these bits.
+    It lies as many elements behind a multiple of 512 bytes as p does: one short first tile aligns both to cache lines,
+    and no two are a little apart modulo 4096. A processor takes a read for one of what it has just written where the
+    last 12 bits of the addresses agree, and waits: AdamW in a cache takes twice as long where p and a state are 64
+    bytes apart by these bits.
     """
     if _device.on_gpu(p):
         return _device.beside(p, start, dtype)  # type: ignore[no-any-return]
-    raw = np.empty(p.size * dtype.itemsize + PAGE, np.uint8)
-    first = p.__array_interface__["data"][0] // p.itemsize * dtype.itemsize + 1536 * (place + 1)
-    offset = (first - raw.__array_interface__["data"][0]) % PAGE
+    raw = np.empty(p.size * dtype.itemsize + 512, np.uint8)
+    first = p.__array_interface__["data"][0] // p.itemsize * dtype.itemsize
+    offset = (first - raw.__array_interface__["data"][0]) % 512
     strides = [stride // p.itemsize * dtype.itemsize for stride in p.strides]
     state: Array = np.ndarray(p.shape, dtype, raw, offset, strides)
     state[...] = start

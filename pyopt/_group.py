@@ -153,16 +153,16 @@ class Group:
     def states(self, p: Array, have: Sequence[Array | None]) -> list[Array | None]:
         """Return what stands beside ``p``: ``have``, in the dtypes wanted now, and new arrays where one is on."""
         found: list[Array | None] = []
-        for i, (place, array) in enumerate(zip(self.places(p), have, strict=True)):
+        for place, array in zip(self.places(p), have, strict=True):
             if not place.on or (array is not None and array.dtype == place.dtype):
                 found.append(array)
             elif place.start is None:
                 found.append(None)
             elif array is None:
                 start = place.start(p, place.dtype) if callable(place.start) else place.start
-                found.append(beside(p, start, place.dtype, i))
+                found.append(beside(p, start, place.dtype))
             else:
-                found.append(beside(p, _copy(array, place.dtype, codecs.compute(described(p)[1])), place.dtype, i))
+                found.append(beside(p, _copy(array, place.dtype, codecs.compute(described(p)[1])), place.dtype))
         return found
 
     def _state_dtype(self, given: Any) -> dict[str, str] | None:

@@ -80,7 +80,7 @@ def read_states(
                     f"{place.name} of {name} is {brief(array)}: must be {place.dtype} of shape {place.shape}"
                 )
         *arrays, decay = arrays
-        states.append([*(None if a is None else beside(p, a, a.dtype, i) for i, a in enumerate(arrays)),
+        states.append([*(None if a is None else beside(p, a, a.dtype) for a in arrays),
                        None if decay is None else near(p, decay)])  # fmt: skip
     order = range(len(params))
     return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
@@ -89,7 +89,7 @@ def read_states(
 def moved(p: Any, states: Sequence[Any]) -> list[Any]:
     """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
     *arrays, decay = states
-    found = [None if a is None else beside(p, copied(a), described(a)[1], i) for i, a in enumerate(arrays)]
+    found = [None if a is None else beside(p, copied(a), described(a)[1]) for a in arrays]
     return [*found, None if decay is None else near(p, copied(decay))]
 
 

