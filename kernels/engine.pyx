@@ -21,6 +21,7 @@ cdef extern from "platform.h":
     int has_neon()
     void watch_forks()
     void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
+    void prefetch_row(const void* array, size_t bytes) noexcept nogil
     uint64_t ieee_mode() noexcept nogil
     void restore_mode(uint64_t old) noexcept nogil
 

@@ -30,13 +30,13 @@
    because a pointer far outside its array is undefined. */
 static inline void prefetch(const void *array, size_t ahead, size_t bytes) {
     uintptr_t first = (uintptr_t)array + ahead;
-    for (uintptr_t line = first; line < first + bytes; line += 64)
+    for (uintptr_t line = first & ~(uintptr_t)63; line < first + bytes; line += 64)
         FETCH((const char *)line);
 }
 
 /* The same into the second-level cache, which waits for more lines at a time than the first: for rows that lie anywhere. */
 static inline void prefetch_row(const void *array, size_t bytes) {
-    for (uintptr_t line = (uintptr_t)array; line < (uintptr_t)array + bytes; line += 64)
+    for (uintptr_t line = (uintptr_t)array & ~(uintptr_t)63; line < (uintptr_t)array + bytes; line += 64)
         FETCH_NEAR((const char *)line);
 }
 

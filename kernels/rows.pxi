@@ -1,6 +1,6 @@
 # A step that touches some rows of one tensor only: its gradient has a row for each of a list of indices.
 cdef enum:
-    AHEAD = 8                       # rows from the one that is stepped to the one that is prefetched
+    AHEAD = 16                       # rows from the one that is stepped to the one that is prefetched
 
 cdef struct Pick:                   # a row of the tensor, and where in the list it stands
     Py_ssize_t row, at
@@ -10,8 +10,7 @@ cdef struct Rows:
     Py_ssize_t* first               # of the picks of each touched row, and their end
     Py_ssize_t touched, length      # length: elements of a row
     char* values
-    bint summed                     # into a row in the compute type for each touched one: else the values are enough
-    char* sums
+    char* sums                      # in the compute type, of each touched row that comes twice, or of all for the norm
     double* squares                 # the sum of the squares of each
 
 
@@ -41,13 +40,11 @@ cdef void sort_picks(Pick* x, Pick* other, Py_ssize_t n, Py_ssize_t largest) noe
 
 
 cdef void add_up(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
-    """Sum the gradients of touched row ``j`` in the order of the list, and their squares."""
+    """Sum the gradients of touched row ``j`` in the order of the list."""
     cdef const Tiles* of = &c.of[t.f64]
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, i, k = 0, n
     cdef void* a[2]
-    cdef Py_ssize_t sizes[2]
     cdef char* out = r.sums + j * r.length * bytes
-    cdef uint64_t mode = ieee_mode()
     while k < r.length:
         n = min(<Py_ssize_t>LEAF, r.length - k)
         for i in range(r.first[j], r.first[j + 1]):
@@ -57,9 +54,17 @@ cdef void add_up(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) no
             else:
                 of.sum[t.kind[G]](a, NULL, &n)
         k = k + n
+
+
+cdef void measure_row(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
+    """Sum the gradients of touched row ``j``, and their squares."""
+    cdef void* a[2]
+    cdef Py_ssize_t sizes[2]
+    cdef uint64_t mode = ieee_mode()
+    add_up(c, t, r, j)
     sizes[0], sizes[1] = 1, r.length
-    a[0], a[1] = out, &r.squares[j]
-    of.row_squares(a, NULL, sizes)
+    a[0], a[1] = r.sums + j * r.length * (8 if t.f64 else 4), &r.squares[j]
+    c.of[t.f64].row_squares(a, NULL, sizes)
     restore_mode(mode)
 
 
@@ -76,33 +81,39 @@ cdef inline void expect(const Step* c, const Tensor* t, const Rows* r, Py_ssize_
     cdef int i
     for i in range(c.arrays):
         if i != G and t.data[i] is not NULL:
-            prefetch(at(t, i, x.row * r.length), 0, r.length * t.size[i])
-    if not r.summed:
-        prefetch(r.values + x.at * r.length * t.size[G], 0, r.length * t.size[G])
+            prefetch_row(at(t, i, x.row * r.length), r.length * t.size[i])
+    if not c.limited:
+        prefetch_row(r.values + x.at * r.length * t.size[G], r.length * t.size[G])
+    if t.decayed is not NULL:
+        prefetch_row(&t.decayed[x.row], 8)
 
 
 cdef void touch(const Step* c, const Tensor* t, const Work* w, const Rows* r, Py_ssize_t first, Py_ssize_t stop,
-                char* kept) noexcept nogil:
+                double decayed, char* kept) noexcept nogil:
     """All stages for some touched rows, whose gradients are found where dense ones would have them."""
     cdef scratch_t scratch
     cdef Tensor u = t[0]
     cdef Py_ssize_t j, row, place
+    cdef char* g
+    cdef bint once
     cdef uint64_t mode = ieee_mode()
-    if r.summed:
-        u.kind[G], u.size[G] = native(t), 8 if t.f64 else 4
     for j in range(first, min(first + AHEAD, stop)):
-        expect(c, &u, r, j)
+        expect(c, t, r, j)
     for j in range(first, stop):
         if j + AHEAD < stop:
-            expect(c, &u, r, j + AHEAD)
-        row, place = r.picks[r.first[j]].row, j
-        if not r.summed:
-            place = r.picks[r.first[j]].at
-        u.data[G] = <char*>(<uintptr_t>(r.sums if r.summed else r.values)
-                            + <uintptr_t>((place - row) * r.length * u.size[G]))
+            expect(c, t, r, j + AHEAD)
+        once = r.first[j + 1] - r.first[j] == 1
+        if not once and not c.limited:
+            add_up(c, t, r, j)
+        row, place, g = r.picks[r.first[j]].row, j, r.sums
+        u.kind[G], u.size[G] = native(t), 8 if t.f64 else 4
+        if once and not c.limited:              # the value is the sum
+            place, g, u.kind[G], u.size[G] = r.picks[r.first[j]].at, r.values, t.kind[G], t.size[G]
+        u.data[G] = <char*>(<uintptr_t>g + <uintptr_t>((place - row) * r.length * u.size[G]))
         if t.decayed is not NULL:
             put(&u.catch_up, t.decayed[t.rows] / t.decayed[row], t.f64)
             u.lags = not one(&u.catch_up, t.f64)
+            t.decayed[row] = decayed
         walk(c, &u, w, row * r.length, (row + 1) * r.length, <char*>&scratch, kept)
     restore_mode(mode)
 
@@ -207,9 +218,8 @@ cdef class Plan(WholePlan):
                 r.touched += 1
         if n:
             r.first[r.touched] = n
-        r.summed = r.touched < n or self.c.limited
         bytes = r.touched * r.length * (8 if t.f64 else 4)
-        if r.summed and bytes > self.summed:
+        if (r.touched < n or self.c.limited) and bytes > self.summed:
             self.summed = 0
             r.sums = <char*>enough(r.sums, bytes)
             self.summed = bytes
@@ -219,13 +229,12 @@ cdef class Plan(WholePlan):
         cdef const Rows* r = &self.r
         cdef Step c = self.c
         cdef const Work* w = &self.works[t.work]
-        cdef double factor, total = 0
-        if r.summed:
-            with nogil:
-                for j in prange(r.touched, num_threads=threads, schedule="static"):
-                    add_up(&c, t, r, j)
+        cdef double factor, total = 0, decayed = 1 if t.decayed is NULL else t.decayed[t.rows] * lazy
         self.norm = None
         if c.limited:
+            with nogil:
+                for j in prange(r.touched, num_threads=threads, schedule="static"):
+                    measure_row(&c, t, r, j)
             total = self.sum_of(r.squares, r.touched)
             self.norm = sqrt(total) * fabs(w.factor)
             factor = clip_factor(self.norm, max_norm) * clip_factor(self.norm, w.max_norm)
@@ -237,12 +246,10 @@ cdef class Plan(WholePlan):
         with nogil:
             for j in prange(threads, num_threads=threads, schedule="static"):
                 touch(&c, t, w, r, r.touched * j // threads, r.touched * (j + 1) // threads,
-                      c.rows + threadid() * c.row_bytes)
+                      decayed, c.rows + threadid() * c.row_bytes)
         if t.decayed is not NULL:
-            t.decayed[t.rows] *= lazy
-            for j in range(r.touched):
-                t.decayed[r.picks[r.first[j]].row] = t.decayed[t.rows]
-            if not t.decayed[t.rows] > 1e-200:  # before it is too small for a number
+            t.decayed[t.rows] = decayed
+            if not decayed > 1e-200:            # before it is too small for a number
                 self.catch_up()
         t.t += 1
         t.carry = w.carry
