@@ -15,8 +15,8 @@ cdef struct Rows:
 
 
 cdef void sort_picks(Pick* x, Pick* other, Py_ssize_t n, Py_ssize_t largest) noexcept nogil:
-    """Sort by row, 11 bits at a time from the lowest on; what is equal stays in order."""
-    cdef Py_ssize_t[2048] start
+    """Sort by row, 10 bits at a time from the lowest on; what is equal stays in order."""
+    cdef Py_ssize_t[1024] start
     cdef Py_ssize_t i, total, count
     cdef Pick* old = x
     cdef Pick* new = other
@@ -24,17 +24,17 @@ cdef void sort_picks(Pick* x, Pick* other, Py_ssize_t n, Py_ssize_t largest) noe
     while shift < 63 and largest >> shift:
         memset(start, 0, sizeof(start))
         for i in range(n):
-            start[old[i].row >> shift & 2047] += 1
+            start[old[i].row >> shift & 1023] += 1
         total = 0
-        for i in range(2048):
+        for i in range(1024):
             count = start[i]
             start[i] = total
             total = total + count
         for i in range(n):
-            new[start[old[i].row >> shift & 2047]] = old[i]
-            start[old[i].row >> shift & 2047] += 1
+            new[start[old[i].row >> shift & 1023]] = old[i]
+            start[old[i].row >> shift & 1023] += 1
         old, new = new, old
-        shift = shift + 11
+        shift = shift + 10
     if old is not x:
         memcpy(x, old, n * sizeof(Pick))
 

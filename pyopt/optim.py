@@ -219,8 +219,6 @@ class Optimizer:
         group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
         rows, values = integers(indices), adopt(values)
-        if rows.dtype.kind in "iu" or not rows.size:
-            rows = np.ascontiguousarray(rows, np.int64)
         if lazy != 1 and made.states[i][-1] is None:
             made.plan.check_rows(i, rows, values)
             states = [[*row] for row in made.states]
