@@ -300,6 +300,7 @@ def test_control_c_ends_the_loop():
         import numpy as np, pyopt
         w, g = np.ones(2_000_000), np.ones(2_000_000)
         opt = pyopt.Adam([w])
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where whatever runs the tests ignores it
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
             while True:
