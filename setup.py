@@ -135,6 +135,8 @@ class Build(build_ext):
             parallel = openmp if extension.name.endswith(".engine") else ([], [])  # the tiles know no threads
             extension.extra_compile_args = compile_flags + parallel[0] + extension.extra_compile_args
             extension.extra_link_args = link_flags + parallel[1]
+        if self.parallel is None:  # nobody asked for -j
+            self.parallel = True
         super().build_extensions()
 
     def flags(self):

@@ -72,6 +72,22 @@ def by(request):
     return {"plain": "emulated"}.get(request.param, request.param)
 
 
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Return a function that runs ``pyopt`` in this process, in a folder of its own: exit code, output, errors."""
+    from pyopt.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, args)))
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_before():
     """Return to the number of threads at import, whatever the test asked for."""

@@ -1,9 +1,10 @@
-"""What belongs to a rule, to a penalty and to a loss, and what is missing from one."""
+"""What belongs to a rule, a penalty, a loss, a layer and an augmentation, and what is missing from one."""
 
 from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,8 +37,7 @@ def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, ti
     }
     missing = [f"{stem}: no file {path.name}" for path in paths.values() if not path.exists()]
     if paths[".py"].exists():
-        text = (ast.get_docstring(ast.parse(paths[".py"].read_text()), clean=False) or "").rstrip()
-        found += [f"{stem}: {fault}" for fault in docstring_faults(text, family)]
+        found += [f"{stem}: {fault}" for fault in docstring_faults(paths[".py"], family)]
     if missing:
         return found + missing
     return found + [
@@ -47,8 +47,9 @@ def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, ti
     ]
 
 
-def docstring_faults(text: str, family: str) -> list[str]:
+def docstring_faults(path: Path, family: str) -> list[str]:
     """Return what is missing from the docstring of a stem."""
+    text = (ast.get_docstring(ast.parse(path.read_text()), clean=False) or "").rstrip()
     lines = text.splitlines() or [""]
     found = []
     if not re.match(r"\S.*[.:]( |$)", lines[0]) or (len(lines) > 1 and lines[1]):
@@ -115,11 +116,10 @@ def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -
     the arrays and ``out``; another tile, for bytes, takes the same.
     """
     found = [] if exported else [f"{stem}: not exported in pyopt.augment"]
-    missing = [suffix for suffix in (".py", ".pxi", "_cuda.py") if not (folder / f"{stem}{suffix}").exists()]
+    missing = missing_files(folder, stem)
     if missing:
-        return found + [f"{stem}: no file {stem}{suffix}" for suffix in missing]
-    text = (ast.get_docstring(ast.parse((folder / f"{stem}.py").read_text()), clean=False) or "").rstrip()
-    found += [f"{stem}: {fault}" for fault in docstring_faults(text, "augment")]
+        return found + missing
+    found += [f"{stem}: {fault}" for fault in docstring_faults(folder / f"{stem}.py", "augment")]
     want = (pxi_arguments(folder / f"{stem}.pxi", stem) or ["nothing"])[:-1]
     rows = {name: tiles.get(f"augment.{name}") for name in (stem, f"{stem}_bytes")}
     forms = {
@@ -133,6 +133,42 @@ def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -
         for form, given in forms.items()
         if given is None or given[: len(want)] != want
     ]
+
+
+def layer_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> list[str]:
+    """Return what is missing from a layer, or which of its tiles has no form for a GPU."""
+    found = [] if exported else [f"{stem}: not exported in pyopt.layers"]
+    missing = missing_files(folder, stem)
+    if missing:
+        return found + missing
+    names = [name for name, _ in PXI.findall((folder / f"{stem}.pxi").read_text())]
+    cuda = folder / f"{stem}_cuda.py"
+    faults = docstring_faults(folder / f"{stem}.py", "layers")
+    faults += [f"no {name} in {cuda.name}" for name in names if arguments(cuda, name) is None]
+    faults += [f"no layers.{name} as compiled" for name in names if f"layers.{name}" not in tiles]
+    faults += [f"the tile {name} is not named after {stem}" for name in names if not name.startswith(stem)]
+    faults += [] if names else [f"no tile in {stem}.pxi"]
+    return found + [f"{stem}: {fault}" for fault in faults]
+
+
+def missing_files(folder: Path, stem: str) -> list[str]:
+    """Return which of the three forms of a stem are not there."""
+    names = [f"{stem}{suffix}" for suffix in (".py", ".pxi", "_cuda.py")]
+    return [f"{stem}: no file {name}" for name in names if not (folder / name).exists()]
+
+
+def broken(folder: Path, place: Path, file: str, change: tuple[str, str] | None) -> Path:
+    """Return a copy, in ``place``, of a family's folder in which one file is gone or one text in it another."""
+    copy = place / folder.name
+    shutil.copytree(folder, copy)
+    path = copy / file
+    if change is None:
+        path.unlink()
+        return copy
+    text = path.read_text()
+    assert change[0] in text, "the change no longer breaks anything"
+    path.write_text(text.replace(*change))
+    return copy
 
 
 def arguments(path: Path, name: str) -> list[str] | None:

@@ -1,5 +1,5 @@
 /* Every float32 through an encoder, against the definition of rounding to the nearest: the candidates come in order, so
-   that one walk along both lists finds each. Returns how many differ; the first is left in `bad`. */
+   that one walk along both lists finds each. Leaves how many each encoder has wrong, and the first of them in `bad`. */
 #include <math.h>
 #include <stdint.h>
 #include <stddef.h>
@@ -16,41 +16,39 @@ static double value(int exponent_bits, uint32_t h) { /* of the finite numbers, a
     return ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
 }
 
-uint64_t encode_all(tile_t tile, int exponent_bits, uint32_t *bad) {
+void encode_all(const tile_t *tiles, int count, int exponent_bits, uint64_t *wrong, uint32_t *bad) {
     enum { CHUNK = 8192 };
-    static _Thread_local float x[CHUNK];
-    static _Thread_local uint16_t out[CHUNK];
+    static float x[CHUNK];
+    static uint16_t nearest[CHUNK], out[CHUNK];
     void *arrays[2] = {x, out};
     ptrdiff_t n = CHUNK;
     const uint32_t infinite = ((1u << exponent_bits) - 1) << (15 - exponent_bits);
-    uint64_t wrong = 0;
     for (uint32_t sign = 0; sign < 2; sign++) {
-        uint32_t h = 0; /* the nearest for x so far */
+        uint32_t h = 0; /* the nearest so far */
         double middle = (value(exponent_bits, 0) + value(exponent_bits, 1)) / 2;
         for (uint32_t start = 0; start < 0x80000000u; start += CHUNK) {
             for (uint32_t i = 0; i < CHUNK; i++) {
                 uint32_t bits = (start + i) | sign << 31;
                 memcpy(&x[i], &bits, 4);
             }
-            tile(arrays, NULL, &n);
-            for (uint32_t i = 0; i < CHUNK; i++) {
-                uint32_t bits = start + i, got = out[i];
-                int right;
-                if (bits > 0x7f800000u) { /* a NaN stays one */
-                    right = (got & 0x7fff) > infinite && got >> 15 == sign;
-                } else {
-                    double size = fabs((double)x[i]);
-                    while (h < infinite && (size > middle || (size == middle && (h & 1)))) {
-                        h++;
-                        if (h < infinite)
-                            middle = (value(exponent_bits, h) + value(exponent_bits, h + 1)) / 2;
-                    }
-                    right = got == (h | sign << 15);
+            for (uint32_t i = 0; i < CHUNK && start + i <= 0x7f800000u; i++) {
+                double size = fabs((double)x[i]);
+                while (h < infinite && (size > middle || (size == middle && (h & 1)))) {
+                    h++;
+                    if (h < infinite)
+                        middle = (value(exponent_bits, h) + value(exponent_bits, h + 1)) / 2;
                 }
-                if (!right && wrong++ == 0)
-                    *bad = bits | sign << 31;
+                nearest[i] = (uint16_t)(h | sign << 15);
+            }
+            for (int k = 0; k < count; k++) {
+                tiles[k](arrays, NULL, &n);
+                for (uint32_t i = 0; i < CHUNK; i++) {
+                    int is_nan = start + i > 0x7f800000u; /* which stays one */
+                    int right = is_nan ? (out[i] & 0x7fff) > infinite && out[i] >> 15 == sign : out[i] == nearest[i];
+                    if (!right && wrong[k]++ == 0)
+                        bad[k] = (start + i) | sign << 31;
+                }
             }
         }
     }
-    return wrong;
 }

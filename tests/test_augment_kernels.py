@@ -1,7 +1,6 @@
 """The kernels of augmentation: the bits of their references everywhere, and the values of other libraries."""
 
 import doctest
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -209,13 +208,6 @@ EXPORTS = {"warp": "affine_warp", "blend": "blend"}
     ],
 )
 def test_contract_names_what_is_broken(tmp_path, file, change, message):
-    shutil.copytree(FOLDER, tmp_path / "augment")
-    path = tmp_path / "augment" / file
-    if change is None:
-        path.unlink()
-    else:
-        text = path.read_text()
-        assert change[0] in text
-        path.write_text(text.replace(*change))
-    found = contract.augment_faults(tmp_path / "augment", "warp", instruction_sets.tiles(), exported=True)
+    copy = contract.broken(FOLDER, tmp_path, file, change)
+    found = contract.augment_faults(copy, "warp", instruction_sets.tiles(), exported=True)
     assert any(message in fault for fault in found), found

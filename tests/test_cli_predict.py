@@ -8,23 +8,10 @@ for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
 
 from sklearn.datasets import load_breast_cancer, load_diabetes  # noqa: E402
 
-from pyopt.cli import main, model  # noqa: E402
+from pyopt.cli import model  # noqa: E402
 from pyopt.cli.training import Run, Settings  # noqa: E402
 
 NETWORK = dict(model="mlp", hidden="12,5", batch_norm=True, dropout=0.1, ensemble=2)
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Return a function that runs ``pyopt`` in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main(list(map(str, args)))
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 def trained(**settings):

@@ -21,53 +21,55 @@ from pyopt.cli.training import Run, Settings  # noqa: E402
 PYOPT = [sys.executable, "-m", "pyopt.cli"]
 
 
-def terminal(folder, *args, columns=80, presses=0):
-    """Run ``pyopt`` in a terminal, press Ctrl-C once epochs are counted, and return exit code and output."""
+COUNTED = rb" [1-9]\d*/\d+"  # an epoch
+
+
+def terminal(folder, *args, columns=80, press_at=()):
+    """Run ``pyopt`` in a terminal, press Ctrl-C as each pattern is seen in turn, and return exit code and output."""
     child, master = pty.fork()
     if child == 0:
         os.chdir(folder)
         os.environ.update(COLUMNS=str(columns), TERM="xterm")
+        for each in (signal.SIGHUP, signal.SIGINT):  # which whatever runs the tests may ignore, and so all its children
+            signal.signal(each, signal.SIG_DFL)
         os.execv(sys.executable, [*PYOPT, *args])
-    seen, until = b"", time.monotonic() + 120
-    while time.monotonic() < until:
-        if select.select([master], [], [], 0.1)[0]:
-            try:
-                part = os.read(master, 65536)
-            except OSError:  # Linux says so that the other side is closed
-                break
-            if not part:
-                break
-            seen += part
-        if presses and re.search(rb" [1-9]\d*/\d+", seen):
-            os.write(master, b"\x03")  # a real one: the terminal makes SIGINT of it
-            presses -= 1
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+    seen, until, press_at, status = b"", time.monotonic() + 600, list(press_at), None
+    try:
+        while time.monotonic() < until:
+            if select.select([master], [], [], 0.1)[0]:
+                try:
+                    part = os.read(master, 65536)
+                except OSError:  # Linux says so that the other side is closed
+                    break
+                if not part:
+                    break
+                seen += part
+            if press_at and re.search(press_at[0], seen):
+                os.write(master, b"\x03")  # a real one: the terminal makes SIGINT of it
+                del press_at[0]
+        else:
+            pytest.fail(f"still running: {seen.decode()}")
+        status = os.waitpid(child, 0)[1]
+    finally:
+        if status is None:  # whatever ended the test ends the child too
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(master)
+    return os.waitstatus_to_exitcode(status), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
 
 
 def pipe(folder, *args):
-    return subprocess.run([*PYOPT, *args], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([*PYOPT, *args], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
 def sha(text):
     return re.search(r"SHA-256 of the weights\s*│ ([0-9a-f]{16})", text)[1]
 
 
-def test_ctrl_c_saves_what_resume_continues_to_the_same_bits(tmp_path):
-    args = [
-        "train",
-        "--model",
-        "mlp",
-        "--epochs",
-        "40",
-        "--batch-size",
-        "8",
-        "--dropout",
-        "0.1",
-        "--schedule",
-        "cosine",
-    ]
-    code, seen = terminal(tmp_path, *args, presses=1)
+def test_ctrl_c_saves_what_resume_continues_to_the_same_bits(command, tmp_path):
+    args = ["train", "--model", "mlp", "--epochs", "12", "--batch-size", "8", "--dropout", "0.1"]
+    args += ["--schedule", "cosine"]
+    code, seen = terminal(tmp_path, *args, press_at=[COUNTED])
     assert code == 130
     assert "stopping after this epoch" in seen
     assert "pyopt: stopped; go on with: pyopt train --resume checkpoint.skops" in seen
@@ -76,25 +78,19 @@ def test_ctrl_c_saves_what_resume_continues_to_the_same_bits(tmp_path):
     done = skops.io.load(
         tmp_path / "checkpoint.skops", skops.io.get_untrusted_types(file=tmp_path / "checkpoint.skops")
     )
-    assert 1 <= done["courses"][0].epoch < 40
-    resumed = pipe(tmp_path, "train", "--resume", "checkpoint.skops")
-    assert (resumed.returncode, resumed.stderr) == (0, "")
-    assert sha(resumed.stdout) == sha(pipe(tmp_path, *args).stdout)
+    assert 1 <= done["courses"][0].epoch < 12
+    code, resumed, err = command("train", "--resume", "checkpoint.skops")
+    assert (code, err) == (0, "")
+    assert sha(resumed) == sha(command(*args)[1])
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     args = ["train", "--model", "mlp", "--hidden", "3000,3000", "--epochs", "40", "--optimizer", "sgd"]  # long epochs
-    child = subprocess.Popen([*PYOPT, *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    told = ""
-    while "stopping after" not in told:
-        time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        told = child.stderr.readline() if select.select([child.stderr], [], [], 0.5)[0] else told
-        if child.poll() is not None:
-            break
-    child.send_signal(signal.SIGINT)
-    assert child.wait(60) == 130
-    assert "Traceback" not in told + child.stderr.read()
+    code, seen = terminal(tmp_path, *args, press_at=[b" 0/40", b"stopping after"])
+    assert code == 130
+    assert "stopping after this epoch" in seen
+    assert "go on with" not in seen
+    assert "Traceback" not in seen
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +122,7 @@ def test_resumed_after_any_epoch(tmp_path, settings):
     assert [path.name for path in tmp_path.iterdir()] == ["c.skops"]
 
 
-def test_resume_goes_on_as_it_began_or_not_at_all(tmp_path):
+def test_resume_goes_on_as_it_began_or_not_at_all(command, tmp_path):
     (tmp_path / "a.csv").write_text("a,b,y\n" + "\n".join(f"{i % 7},{i % 5},{i}" for i in range(30)))
     run = Run(Settings(data=str(tmp_path / "a.csv"), target="y", epochs=4))
     next(iter(run.epochs()))
@@ -136,19 +132,19 @@ def test_resume_goes_on_as_it_began_or_not_at_all(tmp_path):
         (["--penalty", "l1:1"], ["--penalty", "has ()"]),
         (["--optimizer", "sgd"], ["--optimizer sgd", "has adam"]),
     ):
-        done = pipe(tmp_path, "train", "--resume", "c.skops", *args)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert [word for word in words if word not in done.stderr] == []
-    assert pipe(tmp_path, "train", "--resume", "c.skops", "--epochs", "4", "--plot", "p.png").returncode == 0
+        code, _, err = command("train", "--resume", "c.skops", *args)
+        assert (code, err.count("\n")) == (2, 1)
+        assert [word for word in words if word not in err] == []
+    assert command("train", "--resume", "c.skops", "--epochs", 4, "--plot", "p.png")[0] == 0
     assert (tmp_path / "p.png").exists()
     with (tmp_path / "a.csv").open("a") as file:
         file.write("\n1,2,3")
-    done = pipe(tmp_path, "train", "--resume", "c.skops")
-    assert done.returncode == 2
-    assert "a.csv is not what it was" in done.stderr
+    code, _, err = command("train", "--resume", "c.skops")
+    assert code == 2
+    assert "a.csv is not what it was" in err
 
 
-def test_no_checkpoint(tmp_path):
+def test_no_checkpoint(command, tmp_path):
     (tmp_path / "text.skops").write_text("no zip")
     skops.io.dump({"settings": {}}, tmp_path / "other.skops")
     skops.io.dump({"settings": {"epoch": 3}, "sha256": "", "courses": []}, tmp_path / "old.skops")
@@ -160,9 +156,9 @@ def test_no_checkpoint(tmp_path):
         ("foreign.skops", ["subprocess.Popen", "does not write"]),
         ("none.skops", ["cannot be read", "No such file"]),
     ):
-        done = pipe(tmp_path, "train", "--resume", name)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), name
-        assert [word for word in words if word not in done.stderr] == []
+        code, out, err = command("train", "--resume", name)
+        assert (code, out, err.count("\n")) == (2, "", 1), name
+        assert [word for word in words if word not in err] == []
 
 
 @pytest.mark.parametrize("columns", [40, 100])
@@ -181,8 +177,8 @@ def test_no_progress_in_a_pipe(tmp_path):
     assert "\x1b" not in done.stdout
 
 
-def test_a_reader_that_goes_away(tmp_path):
-    pipe(tmp_path, "train", "--epochs", "1", "--save", "m.npz")
+def test_a_reader_that_goes_away(command, tmp_path):
+    assert command("train", "--epochs", 1, "--save", "m.npz")[0] == 0
     command = f'"{sys.executable}" -m pyopt.cli predict m.npz digits | true'
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

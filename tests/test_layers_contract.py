@@ -1,15 +1,13 @@
 """Every layer is complete, and its GPU form in plain Python gives the bits of its reference."""
 
-import ast
 import doctest
 import importlib
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from contract import PXI, docstring_faults
+from contract import broken, layer_faults
 from helpers import same_bits, wild
 from pyopt import kernels, layers
 from pyopt.kernels import isa, normal, norms, numerics, philox
@@ -19,30 +17,11 @@ FOLDER = Path(kernels.__file__).parent / "layers"
 N = 400
 
 
-def faults(folder, stem, tiles, exported):
-    """Return what is missing from a layer, or disagrees between its forms."""
-    paths = [folder / f"{stem}{suffix}" for suffix in (".py", ".pxi", "_cuda.py")]
-    found = [f"no file {path.name}" for path in paths if not path.exists()]
-    if found:
-        return found
-    found = docstring_faults((ast.get_docstring(ast.parse(paths[0].read_text()), clean=False) or "").rstrip(), "layers")
-    names = [name for name, _ in PXI.findall(paths[1].read_text())]
-    made = {node.name for node in ast.walk(ast.parse(paths[2].read_text())) if isinstance(node, ast.FunctionDef)}
-    found += [f"no {name} in {stem}_cuda.py" for name in names if name not in made]
-    found += [f"no layers.{name} as compiled" for name in names if f"layers.{name}" not in tiles]
-    found += [f"the tile {name} is not named after {stem}" for name in names if not name.startswith(stem)]
-    if not names:
-        found.append(f"no tile in {stem}.pxi")
-    if not exported:
-        found.append("not exported in pyopt.layers")
-    return found
-
-
 @pytest.mark.parametrize("stem", sorted(LAYERS))
 def test_layer(stem):
     exported = stem in vars(layers) or stem == "linear"  # has checks of its own
     for tiles in map(isa.tiles, isa.available()):
-        assert faults(FOLDER, stem, tiles, exported) == []
+        assert layer_faults(FOLDER, stem, tiles, exported=exported) == []
 
 
 def test_nothing_is_left_over():
@@ -71,21 +50,14 @@ def test_example(stem):
     ],
 )
 def test_checker_names_what_is_broken(tmp_path, file, change, message):
-    folder = tmp_path / "layers"
-    shutil.copytree(FOLDER, folder)
-    assert faults(folder, "dropout", isa.tiles(), True) == []
-    path = folder / file
-    if change is None:
-        path.unlink()
-    else:
-        text = path.read_text()
-        assert change[0] in text, "the fixture no longer breaks anything"
-        path.write_text(text.replace(*change))
-    assert message in "\n".join(faults(folder, "dropout", isa.tiles(), True))
+    assert layer_faults(FOLDER, "dropout", isa.tiles(), exported=True) == []
+    found = layer_faults(broken(FOLDER, tmp_path, file, change), "dropout", isa.tiles(), exported=True)
+    assert f"dropout: {message}" in "\n".join(found)
 
 
 def test_checker_names_a_layer_that_is_not_exported():
-    assert faults(FOLDER, "dropout", isa.tiles(), False) == ["not exported in pyopt.layers"]
+    found = layer_faults(FOLDER, "dropout", isa.tiles(), exported=False)
+    assert found == ["dropout: not exported in pyopt.layers"]
 
 
 # ---- the GPU forms, one NumPy scalar after another
