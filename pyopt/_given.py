@@ -31,6 +31,14 @@ def rows(x: Any, name: str) -> Array:
     return made
 
 
+def normed(x: Any) -> tuple[Array, tuple[int]]:
+    """Return x as (rows, columns), and the shape of a vector for its columns, of which there must be one at least."""
+    matrix = rows(x, "x")
+    if x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
+    return matrix, (x.shape[-1],)
+
+
 def biased(x: Any, bias: Any, taken: Any, dy: Any = None) -> tuple[Array, Array]:
     """Check the arrays of a layer that adds a bias; return x as (rows, columns), and what takes the result."""
     matrix = rows(x, "x")

@@ -156,10 +156,7 @@ def layer_norm(
 
     See ``pyopt.kernels.layers.layer_norm`` for the equations.
     """
-    rows = _given.rows(x, "x")
-    columns = (x.shape[-1],)
-    if columns == (0,):
-        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
+    rows, columns = _given.normed(x)
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None:
             _given.vector(a, x, name, columns)
@@ -196,11 +193,8 @@ def layer_norm_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    rows = _given.rows(x, "x")
+    rows, columns = _given.normed(x)
     _given.like(dy, x, "dy", "x")
-    columns = (x.shape[-1],)
-    if columns == (0,):
-        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
     if weight is not None:
         _given.vector(weight, x, "weight", columns)
     _given.statistic(mean, "mean", x.shape[:-1])
