@@ -291,7 +291,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     row = 0                                     # bytes of a row
     for i in range(c.arrays):
         row += c.stride[i]
-    c.tile = 128 if rows * row > 2 << 20 else ROOM
+    c.tile = 256 if c.coded else 128 if rows * row > 2 << 20 else ROOM
     c.ahead = 256 if rows * row > 2 << 20 else 0
     c.first, c.chunk = first, max(1, rows)
     if values is not None:
