@@ -17,6 +17,7 @@ import numpy as np
 
 import pyopt
 from pyopt.kernels import engine, isa
+from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.spec import Projection
 
@@ -92,20 +93,39 @@ def tiles():
 
 
 def layers():
-    """Run the layers whose tiles look at whole arrays, with two threads where they are large."""
-    for real, tame, shape in itertools.product(REALS, (False, True), ((130, 37), (67, 5, 131))):
+    """Run the layers whose tiles look at whole arrays, with two threads where they are large; 16 bits, too."""
+    for real, tame, shape in itertools.product((*REALS, np.float16), (False, True), ((130, 37), (67, 5, 131))):
         x, dy = (wild(math.prod(shape), real, i, tame).reshape(shape) for i in (1, 2))
         weight, bias = (wild(shape[1], real, i, tame) for i in (3, 4))
         last = wild(shape[-1], real, 5, tame)
-        made = pyopt.layers.batch_norm(x, None, None, weight, bias, True)
-        found = [*made, *pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=True)]
-        found += pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=False)
+        found = []
+        if real in REALS:
+            made = pyopt.layers.batch_norm(x, None, None, weight, bias, True)
+            found += [*made, *pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=True)]
+            found += pyopt.layers.batch_norm_backward(dy, x, *made[1:], weight, training=False)
         made = pyopt.layers.layer_norm(x, last)
         found += [*made, *pyopt.layers.layer_norm_backward(dy, x, *made[1:], last)]
         found += [pyopt.layers.dropout(x, 0.3, 2**63 + 1, 2, 3), *pyopt.layers.bias_relu_backward(dy, x, last)]
         for form in ("none", "tanh"):
             found += [pyopt.layers.bias_gelu(x, last, form), *pyopt.layers.bias_gelu_backward(dy, x, last, form)]
         yield f"layers {real.__name__} {'tame' if tame else 'wild'} {shape}", found
+
+
+def losses():
+    """Run losses of 16 bits, weighed and summed, and softmax cross-entropy of rows short and long."""
+    for tame, shape in itertools.product((False, True), ((700, 10), (70, 1031))):
+        x = wild(math.prod(shape), np.float16, 1, tame).reshape(shape)
+        labels = raw(math.prod(shape), np.uint64, 2).reshape(shape) % 2
+        weight = wild(shape[0], np.float32, 3, True) / 64 + 0.5
+        found = []
+        for name in sorted(ELEMENTWISE):
+            low, high = getattr(LOSSES[name], "LABELS", (0, 1))
+            target = np.where(labels == 0, low, high).astype(np.float16)
+            for reduction in ("sum", "none"):
+                found += getattr(pyopt.losses, name)(x, target, reduction, sample_weight=weight)
+        for target in (labels[:, 0].astype(np.int64), labels.astype(np.float16) / np.float16(8)):
+            found += pyopt.losses.softmax_cross_entropy(x, target, label_smoothing=0.125, sample_weight=weight)
+        yield f"losses float16 {'tame' if tame else 'wild'} {shape}", found
 
 
 def augment():
@@ -188,7 +208,7 @@ def main():
     pyopt.set_num_threads(2)
     lines = []
     with np.errstate(all="ignore"):
-        for label, arrays in itertools.chain(tiles(), layers(), augment(), rules(), stored()):
+        for label, arrays in itertools.chain(tiles(), layers(), losses(), augment(), rules(), stored()):
             lines.append(f"{label} {digest(arrays)}")
     print("\n".join(lines))
     print(f"{len(lines)} hashes with {isa.active()} of {isa.available()}, numpy {np.__version__}", file=sys.stderr)

@@ -50,8 +50,8 @@ class Contender:
     """A way to do the work of a case.
 
     ``bytes`` are read and written for each element, by what the algorithm says; ``prepare`` runs before each turn,
-    untimed; ``result`` is what the first call must leave behind: "bits" of the reference, "close" to it, "untouched".
-    A call that ``times_itself`` returns its seconds.
+    untimed; ``result`` is what the first call must leave behind: "bits" of the reference, "close" to it, "near" it,
+    which is less, "untouched". A call that ``times_itself`` returns its seconds.
     """
 
     name: str

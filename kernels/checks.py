@@ -29,7 +29,7 @@ def parameters(names: Sequence[str], params: Sequence[Any]) -> None:
 
 def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
     """Raise where ``a`` is no aligned NumPy array of one of ``dtypes`` in the machine's byte order."""
-    if type(a) is np.ndarray and a.dtype in _REALS and dtypes is REALS and a.flags.aligned:
+    if type(a) is np.ndarray and a.dtype in _REALS and dtypes in (REALS, STORED) and a.flags.aligned:
         return  # what nearly all are, without building the name of a dtype
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")

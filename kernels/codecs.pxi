@@ -93,6 +93,12 @@ cdef void add_f16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
         total[i] = total[i] + <real>wide_f16(x[i])
 
 
+cdef void encode_f64(const real* x, double* out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <double>x[i]
+
+
 cdef void encode_f32(const real* x, float* out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):

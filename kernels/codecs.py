@@ -54,11 +54,17 @@ def decode(x: Array, real: type[Any]) -> Array:
     return x.astype(real)
 
 
+def wide(x: Array) -> Array:
+    """Return the numbers that are stored in ``x`` in their compute type; ``x`` itself where it is of that."""
+    real = compute(x.dtype)
+    return x if x.dtype == real else decode(x, real)
+
+
 def encode(x: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``x`` rounded to the nearest numbers of ``dtype``."""
     if dtype.name != "bfloat16":
         with np.errstate(over="ignore", invalid="ignore"):
-            return x.astype(dtype)
+            return x.astype(dtype, copy=False)
     bits = _odd(x).view(np.uint32)
     near = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
     return np.where(np.isnan(x), bits >> np.uint32(16) | np.uint32(0x40), near).astype(np.uint16).view(dtype)

@@ -26,12 +26,6 @@ cdef void spread(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, P
         n -= count
 
 
-cdef void rounded(real* values, const double* exact, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        values[i] = <real>exact[i]
-
-
 cdef void neither(const real* x, double* terms, real low, real high, Py_ssize_t n) noexcept nogil:
     """0 for a number that is `low` or `high`; above 0, or NaN, for any other."""
     cdef Py_ssize_t i

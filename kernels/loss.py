@@ -7,6 +7,7 @@ that name does the same for a tile. Its ``LABELS``, where it has them, are the t
 1. terms and gradient times the weight of the sample
 2. the terms rounded to the dtype of the prediction, where each of them is wanted
 3. the sum of the terms over the tree of ``norms``
+4. the gradient rounded to the dtype of the prediction, where that is one of 16 bits: what is above sees float32
 
 all while a tile is in the cache: memory sees one read of the arrays and one write of the gradient.
 """
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import engine, isa, norms
+from .codecs import encode, wide
 from .losses import LOSSES
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,28 +34,28 @@ def elementwise(name: str, arrays: tuple[Array, ...], gradient: Array, scale: fl
     axes of the prediction. ``weight`` has the prediction's shape, or that of its first axes.
     """
     strides = (*(_stride(a, gradient) for a in arrays), gradient.itemsize)
-    arrays = (*arrays, gradient)
+    gradient_at, arrays = len(arrays), (*arrays, gradient)
     if weight is not None:
         full = weight.size == gradient.size
         each = 1 if full else gradient.size // max(1, weight.size)
         arrays, strides = (*arrays, weight), (*strides, weight.itemsize if full else (each, max(1, weight.size)))
     return engine.sweep(  # type: ignore[no-any-return]
         isa.tiles(), f"losses.{name}", arrays, strides, (gradient.size,), LOSSES[name].scalars(scale, **options),
-        values is None, weight is not None, values,
+        values is None, weight is not None, values, out=gradient_at,
     )  # fmt: skip
 
 
 def reference(name: str, arrays: tuple[Array, ...], scale: float, options: Mapping[str, Any],
               weight: Array | None = None) -> tuple[float, Array, Array]:  # fmt: skip
     """Return the sum, the values of the elements and the gradient, in NumPy."""
-    prediction = arrays[0]
+    prediction, stored = wide(arrays[0]), arrays[0].dtype
     real = prediction.dtype.type
     with np.errstate(all="ignore"):
-        terms, gradient = LOSSES[name].reference(*arrays, *map(real, LOSSES[name].scalars(scale, **options)))
+        terms, gradient = LOSSES[name].reference(*map(wide, arrays), *map(real, LOSSES[name].scalars(scale, **options)))
         if weight is not None:
             weight = weight.reshape(weight.shape + (1,) * (prediction.ndim - weight.ndim))
             terms, gradient = terms * weight.astype(np.float64), gradient * weight
-        return norms.tree_sum(terms.ravel()), terms.astype(real), gradient
+        return norms.tree_sum(terms.ravel()), encode(terms, stored), encode(gradient, stored)
 
 
 def softmax(arrays: tuple[Array, ...], gradient: Array, scalars: tuple[float, ...], smooth: bool,
@@ -66,12 +68,12 @@ def softmax(arrays: tuple[Array, ...], gradient: Array, scalars: tuple[float, ..
     row = classes * gradient.itemsize
     hard = arrays[1].ndim == 1
     name = "losses.softmax_cross_entropy" if hard else "losses.softmax_cross_entropy_soft"
-    item = gradient.itemsize
-    strides = (row, arrays[1].itemsize, item, item, 0, row) if hard else (row, row, item, 0, 0, row)
+    item = arrays[2].itemsize  # of the weights of the rows
+    strides = (row, 8, item, item, 0, row) if hard else (row, row, item, 0, 0, row)
     sizes = (rows, classes, int(smooth)) if hard else (rows, classes)
     total = values is None
     return engine.sweep(  # type: ignore[no-any-return]
-        isa.tiles(), name, (*arrays, gradient), strides, sizes, scalars, total, False, values
+        isa.tiles(), name, (*arrays, gradient), strides, sizes, scalars, total, False, values, out=len(arrays)
     )
 
 

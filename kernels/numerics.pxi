@@ -68,19 +68,18 @@ cdef inline real gate(real x, real y) noexcept nogil:
 
 cdef inline real exp_core(real x, real* power) noexcept nogil:
     """e^r, where x = k ln 2 + r, as a polynomial; the low bits of `power` hold the integer k."""
-    cdef real k, r, y, magic
+    cdef real k, r, y, z, magic
     if real is float:
         magic = <float>12582912.0       # 1.5 * 2^23: adding it rounds to an integer, which stands in its low bits
         k = x * <float>1.4426950408889634 + magic
         power[0] = k
         k = k - magic
         r = (x - k * <float>0.693359375) - k * <float>-2.12194440e-4
+        z = r * r                       # two coefficients a turn: a shorter chain, so that fewer units wait
         y = <float>0.0013814540110662062
-        y = y * r + <float>0.008368745111447203
-        y = y * r + <float>0.04166839078565286
-        y = y * r + <float>0.16666520399016177
-        y = y * r + <float>0.49999993432113976
-        y = (y * r) * r + r
+        y = y * z + (<float>0.008368745111447203 * r + <float>0.04166839078565286)
+        y = y * z + (<float>0.16666520399016177 * r + <float>0.49999993432113976)
+        y = y * z + r
         return y + <float>1.0
     else:
         magic = 6755399441055744.0      # 1.5 * 2^52
@@ -88,17 +87,13 @@ cdef inline real exp_core(real x, real* power) noexcept nogil:
         power[0] = k
         k = k - magic
         r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
-        y = 2.5000549356466628e-08
-        y = y * r + 2.763031829960557e-07
-        y = y * r + 2.7557585235057476e-06
-        y = y * r + 2.4801492911096425e-05
-        y = y * r + 0.00019841269507356738
-        y = y * r + 0.001388888894380203
-        y = y * r + 0.00833333333349435
-        y = y * r + 0.04166666666652955
-        y = y * r + 0.16666666666666413
-        y = y * r + 0.5000000000000011
-        y = (y * r) * r + r
+        z = r * r
+        y = 2.5000549356466628e-08 * r + 2.763031829960557e-07
+        y = y * z + (2.7557585235057476e-06 * r + 2.4801492911096425e-05)
+        y = y * z + (0.00019841269507356738 * r + 0.001388888894380203)
+        y = y * z + (0.00833333333349435 * r + 0.04166666666652955)
+        y = y * z + (0.16666666666666413 * r + 0.5000000000000011)
+        y = y * z + r
         return y + 1.0
 
 

@@ -129,10 +129,11 @@ def _exp_core(x: Array) -> tuple[Array, Array]:
     rounded = x * real(1.4426950408889634) + magic
     k = rounded - magic
     r = (x - k * high) - k * low
-    y = np.full_like(x, _EXP[size][0])
-    for c in _EXP[size][1:]:
-        y = y * r + real(c)
-    return rounded, ((y * r) * r + r) + real(1)
+    z, c = r * r, [real(c) for c in _EXP[size]]
+    y = c[0] if len(c) % 2 else c[0] * r + c[1]
+    for i in range(2 - len(c) % 2, len(c), 2):
+        y = y * z + (c[i] * r + c[i + 1])
+    return rounded, (y * z + r) + real(1)
 
 
 def log1p(x: Array) -> Array:

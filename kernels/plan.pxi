@@ -61,11 +61,10 @@ cdef class WholePlan(Memory):
         cdef int j
         cdef str name
         put(&of.unit, 1, f64)
-        for j, name in enumerate(("f64", "f32", "bf16", "f16")):
+        for j, name in enumerate(SHORT):
             of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
             of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
-            if j > 0:
-                of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
+            of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
             if j > 1:
                 of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
         of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)

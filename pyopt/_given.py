@@ -14,7 +14,7 @@ from .kernels.spec import Hyper
 
 
 def planes(x: Any, name: str) -> Array:
-    """Return x as (samples, channels, pixels)."""
+    """Return x, of what is computed in, as (samples, channels, pixels)."""
     checks.rows_array(x, name)
     if x.ndim < 2:
         raise ValueError(f"{name} has shape {x.shape}: must be (samples, channels) or (samples, channels, ...)")
@@ -24,11 +24,19 @@ def planes(x: Any, name: str) -> Array:
 
 def rows(x: Any, name: str) -> Array:
     """Return x as (rows, columns)."""
-    checks.rows_array(x, name)
+    checks.rows_array(x, name, checks.STORED)
     if x.ndim == 0:
         raise ValueError(f"{name} has shape (): must be (..., columns)")
     made: Array = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return made
+
+
+def normed(x: Any) -> tuple[Array, tuple[int]]:
+    """Return x as (rows, columns), and the shape of a vector for its columns, of which there must be one at least."""
+    matrix = rows(x, "x")
+    if x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
+    return matrix, (x.shape[-1],)
 
 
 def biased(x: Any, bias: Any, taken: Any, dy: Any = None) -> tuple[Array, Array]:
@@ -42,7 +50,7 @@ def biased(x: Any, bias: Any, taken: Any, dy: Any = None) -> tuple[Array, Array]
 
 def vector(a: Any, x: Array, name: str, shape: tuple[int, ...]) -> None:
     """Check a vector of x's dtype and the shape given."""
-    checks.rows_array(a, name)
+    checks.rows_array(a, name, checks.STORED)
     if a.dtype != x.dtype:
         raise TypeError(f"{name} has dtype {a.dtype}, x {x.dtype}: they must agree")
     if a.shape != shape:
@@ -71,7 +79,7 @@ def statistic(a: Any, name: str, shape: tuple[int, ...]) -> None:
 
 def like(a: Any, other: Array, name: str, other_name: str) -> None:
     """Check an array that goes with another one element by element."""
-    checks.rows_array(a, name)
+    checks.rows_array(a, name, checks.STORED)
     if a.dtype != other.dtype:
         raise TypeError(f"{name} has dtype {a.dtype}, {other_name} {other.dtype}: they must agree")
     if a.shape != other.shape:

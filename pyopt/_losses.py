@@ -25,12 +25,12 @@ def number(hyper: Hyper, value: Any, real: type, above_zero: bool = False) -> fl
     return float(given)
 
 
-def weights(given: Any, name: str, dtype: np.dtype[Any], shapes: list[tuple[int, ...]]) -> Array:
+def weights(given: Any, name: str, dtype: type[Any], shapes: list[tuple[int, ...]]) -> Array:
     """Return weights as a C-contiguous array of ``dtype``, of one of the shapes, finite and >= 0."""
     if checks.masked(given):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
     a = np.asarray(given)
-    if a.dtype.kind not in "biuf":
+    if a.dtype.kind not in "biuf" and a.dtype.name not in checks.STORED:
         raise TypeError(f"{name} has dtype {a.dtype}: must be real numbers")
     if a.shape not in shapes:
         raise ValueError(f"{name} has shape {a.shape}: must be {' or '.join(map(str, dict.fromkeys(shapes)))}")

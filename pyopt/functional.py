@@ -149,7 +149,8 @@ def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
     for total, g in zip(totals, grads, strict=True):
         if g is not None:
             name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
-            engine.sweep(isa.tiles(), name, (total, g), (total.itemsize, g.itemsize), (total.size,))
+            raw = g.view(np.uint16) if g.itemsize == 2 else g  # which the tile itself decodes
+            engine.sweep(isa.tiles(), name, (total, raw), (total.itemsize, g.itemsize), (total.size,))
 
 
 sgd = _functional(RULES["sgd"])

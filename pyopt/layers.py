@@ -1,4 +1,8 @@
-"""Layers: forward and backward as functions of arrays, without a graph and without hidden state."""
+"""Layers: forward and backward as functions of arrays, without a graph and without hidden state.
+
+Arrays are float32 or float64; all but those of batch norm may be bfloat16 (of ml_dtypes) or float16 as well, which are
+computed with in float32: y, dx, dweight and dbias are rounded once, to the nearest.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +140,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : array (..., columns), float32 or float64, C-contiguous
+    x : array (..., columns), C-contiguous
     weight, bias : arrays (columns,) of x's dtype, optional
         Ones and zeros where they are left out.
     eps : float > 0
@@ -156,10 +160,7 @@ def layer_norm(
 
     See ``pyopt.kernels.layers.layer_norm`` for the equations.
     """
-    rows = _given.rows(x, "x")
-    columns = (x.shape[-1],)
-    if columns == (0,):
-        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
+    rows, columns = _given.normed(x)
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None:
             _given.vector(a, x, name, columns)
@@ -196,11 +197,8 @@ def layer_norm_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    rows = _given.rows(x, "x")
+    rows, columns = _given.normed(x)
     _given.like(dy, x, "dy", "x")
-    columns = (x.shape[-1],)
-    if columns == (0,):
-        raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
     if weight is not None:
         _given.vector(weight, x, "weight", columns)
     _given.statistic(mean, "mean", x.shape[:-1])
@@ -219,7 +217,7 @@ def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array
 
     Parameters
     ----------
-    x : array, float32 or float64, C-contiguous
+    x : array, C-contiguous
     p : float in [0, 1)
         Rounded to a multiple of 2^-16 below 1; the scale belongs to the rounded one.
     seed : int in [0, 2^64)
@@ -242,7 +240,7 @@ def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array
 
     See ``pyopt.kernels.layers.dropout`` for the equations.
     """
-    checks.rows_array(x, "x")
+    checks.rows_array(x, "x", checks.STORED)
     p = _P.check(p)
     seed, step, layer = _given.index(seed, "seed", 64), _given.index(step, "step", 32), _given.index(layer, "layer", 24)
     y = _given.out(out, x, x=x)
@@ -255,7 +253,7 @@ def bias_relu(x: Array, bias: Array, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array (..., columns), float32 or float64, C-contiguous
+    x : array (..., columns), C-contiguous
     bias : array (columns,) of x's dtype
     out : array like x, optional
         Takes the result; it must not share memory with the others.
@@ -305,7 +303,7 @@ def bias_gelu(x: Array, bias: Array, approximate: str = "none", out: Array | Non
 
     Parameters
     ----------
-    x : array (..., columns), float32 or float64, C-contiguous
+    x : array (..., columns), C-contiguous
     bias : array (columns,) of x's dtype
     approximate : "none" or "tanh"
         "tanh" is the form with a hyperbolic tangent in place of Phi, as in torch.

@@ -16,8 +16,10 @@ value : float
     Summed in float64 in an order that does not depend on threads or instruction set; or an array with "none".
 gradient : array like the prediction
 
-Arrays are C-contiguous, float32 or float64, all of one dtype and, where nothing else is said, of one shape. TypeError
-or ValueError is raised before anything is written where one does not fit or an option is out of range.
+Arrays are C-contiguous, float64, float32, bfloat16 (of ml_dtypes) or float16, all of one dtype and, where nothing else
+is said, of one shape. 16 bits are computed with in float32; the gradient, and values with "none", are rounded once, to
+the nearest. TypeError or ValueError is raised before anything is written where one does not fit or an option is out of
+range. Weights are converted to what is computed in.
 ``pyopt.kernels.losses`` has the equations.
 """
 
@@ -30,7 +32,7 @@ import numpy as np
 
 from . import _given, _losses
 from ._arrays import Array
-from .kernels import checks, loss
+from .kernels import checks, codecs, loss
 from .kernels.losses import LOSSES
 from .kernels.spec import Hyper
 
@@ -55,8 +57,9 @@ def huber(prediction: Array, target: Array, reduction: str = "mean", out: Array 
 
     It is half the squared error for errors up to ``delta`` > 0, and a straight line beyond.
     """
-    checks.plain_array(prediction, "prediction")
-    options = {"delta": _losses.number(Hyper("delta", 1.0), delta, prediction.dtype.type, above_zero=True)}
+    checks.plain_array(prediction, "prediction", checks.STORED)
+    real = codecs.compute(prediction.dtype)
+    options = {"delta": _losses.number(Hyper("delta", 1.0), delta, real, above_zero=True)}
     arrays = {"prediction": prediction, "target": target}
     return _elementwise("huber", arrays, reduction, out, sample_weight, options)
 
@@ -69,9 +72,10 @@ def binary_cross_entropy(logits: Array, target: Array, reduction: str = "mean", 
     shape of the last axes of the logits, multiplies the part of the positive targets. Targets are not looked at before
     the pass; where one is not in [0, 1], the equation is what counts.
     """
-    checks.rows_array(logits, "logits")
+    checks.rows_array(logits, "logits", checks.STORED)
     shapes = [(), *(logits.shape[k:] for k in range(logits.ndim))]
-    weight = _losses.weights(1.0 if pos_weight is None else pos_weight, "pos_weight", logits.dtype, shapes)
+    real = codecs.compute(logits.dtype)
+    weight = _losses.weights(1.0 if pos_weight is None else pos_weight, "pos_weight", real, shapes)
     arrays = {"logits": logits, "target": target}
     return _elementwise("binary_cross_entropy", arrays, reduction, out, sample_weight, {}, {"pos_weight": weight})
 
@@ -84,9 +88,9 @@ def focal(logits: Array, target: Array, reduction: str = "mean", out: Array | No
     It is binary cross-entropy times (1 - p)^gamma, where p is the probability of the right class, and times ``alpha``
     in [0, 1] for a target of 1 and 1 - alpha for 0; 1 for both where alpha is None. ``gamma`` >= 0.
     """
-    checks.plain_array(logits, "logits")
+    checks.plain_array(logits, "logits", checks.STORED)
     share = Hyper("alpha", None, high=1.0, closed=True).check(alpha)
-    options = {"alpha": share, "gamma": _losses.number(Hyper("gamma", 2.0), gamma, logits.dtype.type)}
+    options = {"alpha": share, "gamma": _losses.number(Hyper("gamma", 2.0), gamma, codecs.compute(logits.dtype))}
     return _elementwise("focal", {"logits": logits, "target": target}, reduction, out, sample_weight, options)
 
 
@@ -118,7 +122,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
 
     Parameters
     ----------
-    logits : array of shape (rows, classes), float32 or float64, C-contiguous
+    logits : array of shape (rows, classes), C-contiguous
     target : array of shape (rows,) of any integer dtype, or array like logits
         The label of each row, in [0, classes) or ``ignore_index``; or the probability of each class, in [0, 1].
     reduction : "mean", "sum" or "none"
@@ -143,15 +147,15 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
     TypeError, ValueError
         Before anything is written, where an argument does not fit, a label is out of range, or the mean has no weight.
     """
-    checks.rows_array(logits, "logits")
+    checks.rows_array(logits, "logits", checks.STORED)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"logits has shape {logits.shape}: must be (rows, classes) with at least one class")
-    (rows, classes), dtype = logits.shape, logits.dtype
+    (rows, classes), real = logits.shape, codecs.compute(logits.dtype)
     smoothing = Hyper("label_smoothing", 0.0, high=1.0, closed=True).check(label_smoothing)
     ignored = _losses.index(ignore_index)
-    per_class = None if class_weights is None else _losses.weights(class_weights, "class_weights", dtype, [(classes,)])
-    weight = None if sample_weight is None else _losses.weights(sample_weight, "sample_weight", dtype, [(rows,)])
-    soft = isinstance(target, np.ndarray) and target.dtype.kind == "f" and target.ndim == 2
+    per_class = None if class_weights is None else _losses.weights(class_weights, "class_weights", real, [(classes,)])
+    weight = None if sample_weight is None else _losses.weights(sample_weight, "sample_weight", real, [(rows,)])
+    soft = isinstance(target, np.ndarray) and target.dtype.name in checks.STORED and target.ndim == 2
     mean = _losses.is_mean(reduction, rows)
     if soft:
         _given.like(target, logits, "target", "logits")
@@ -164,7 +168,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
         count = _divisor(target, per_class, classes) if mean else 1.0
     inputs = {"logits": logits, "target": target, "class_weights": class_weights, "sample_weight": sample_weight}
     gradient = _losses.gradient(out, {name: a for name, a in inputs.items() if isinstance(a, np.ndarray)})
-    values = np.empty(rows, dtype) if reduction == "none" else None
+    values = np.empty(rows, logits.dtype) if reduction == "none" else None
     arrays, scalars = _softmax_arrays(logits, target, smoothing, per_class, weight, 1.0 / count if mean else 1.0)
     total = loss.softmax(arrays, gradient, scalars, smoothing > 0, values)
     return (total / (count if mean else 1.0) if values is None else values), gradient
@@ -173,7 +177,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
 def _softmax_arrays(logits: Array, target: Array, smoothing: float, per_class: Array | None, weight: Array | None,
                     factor: float) -> tuple[tuple[Array, ...], tuple[float, ...]]:  # fmt: skip
     """Return the arrays and the scalars of the kernel; what is computed here is rounded once."""
-    (rows, classes), dtype = logits.shape, logits.dtype
+    (rows, classes), dtype = logits.shape, codecs.compute(logits.dtype)
     if target.ndim == 1 and smoothing == 0 and per_class is None and weight is None:
         ones = np.ones(rows, dtype)
         return (logits, target, ones, ones, ones), (factor, 0.0)  # the kernel sees no share, and no ignored row
@@ -204,13 +208,13 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
                  ) -> tuple[Value, Array]:  # fmt: skip
     """Check the arguments of an elementwise loss and run it; ``more`` are arrays for the last axes."""
     (first, prediction), (second, target) = arrays.items()
-    checks.rows_array(prediction, first)
+    checks.rows_array(prediction, first, checks.STORED)
     _given.like(target, prediction, second, first)
     mean = _losses.is_mean(reduction, prediction.size)
     weight = None
     if sample_weight is not None:
         shapes = [prediction.shape[:k] for k in range(prediction.ndim, 0, -1)] or [()]
-        weight = _losses.weights(sample_weight, "sample_weight", prediction.dtype, shapes)
+        weight = _losses.weights(sample_weight, "sample_weight", codecs.compute(prediction.dtype), shapes)
     wrong = loss.unknown_label(name, target)
     if wrong is not None:
         place = np.unravel_index(wrong, target.shape)

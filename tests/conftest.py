@@ -13,6 +13,7 @@ pytest.register_assert_rewrite("helpers", "contract")
 
 import pyopt  # noqa: E402
 from helpers import DEVICES, GRADIENTS  # noqa: E402
+from pyopt.kernels import codecs  # noqa: E402
 from pyopt.kernels import isa as instruction_sets  # noqa: E402
 from pyopt.kernels.rules import RULES  # noqa: E402
 
@@ -54,6 +55,14 @@ def penalty(request):
 def dtype(request):
     """Each compute type."""
     return request.param
+
+
+@pytest.fixture(params=["float32", "float64", "bfloat16", "float16"])
+def storage(request):
+    """Each type that arrays may be stored in."""
+    if request.param == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    return codecs.dtype(request.param).type
 
 
 @pytest.fixture(

@@ -13,7 +13,7 @@ import pytest
 import device
 import pyopt
 from pyopt import _arrays
-from pyopt.kernels import isa
+from pyopt.kernels import codecs, isa
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.spec import Projection
 
@@ -39,6 +39,9 @@ def tame(shape, dtype, seed=0):
 def wild(n, dtype, seed=0):
     """Return random numbers of all kinds: mostly normal ones, and every kind of special one among them."""
     rng = np.random.default_rng(seed)
+    if np.dtype(dtype).itemsize == 2:
+        some = rng.integers(0, 1 << 16, n, dtype=np.uint16).view(dtype)  # subnormal float16 numbers, too
+        return np.where(rng.random(n) < 0.1, some, codecs.encode(wild(n, np.float32, seed), np.dtype(dtype)))
     info, word = np.finfo(dtype), {4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]
     specials = [0.0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, info.max, -info.max, info.eps, 1.0, -1.0]
     with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ import numpy as np
 
 import pyopt
 from helpers import tame
-from pyopt.kernels import norms
+from pyopt.kernels import codecs, norms
 from pyopt.kernels.losses import LOSSES, softmax_cross_entropy
 
 SIZES = (0, 1, 3, 17, 1000, 4097, 70_001)
@@ -99,7 +99,7 @@ def hard_logits(shape, dtype):
 def softmax_reference(z, target, reduction, label_smoothing=0.0, class_weights=None, ignore_index=-100,
                       sample_weight=None):  # fmt: skip
     """Return value and gradient of softmax cross-entropy by its reference."""
-    (rows, classes), dtype = z.shape, z.dtype
+    (rows, classes), dtype = z.shape, np.dtype(codecs.compute(z.dtype))
     wide = np.ones(classes) if class_weights is None else class_weights.astype(np.float64)
     weight = np.ones(rows, dtype) if sample_weight is None else sample_weight
     keep, share = (1.0 - label_smoothing) * wide, (label_smoothing / classes * wide).astype(dtype)
@@ -119,5 +119,5 @@ def softmax_reference(z, target, reduction, label_smoothing=0.0, class_weights=N
             scalars = dtype.type(1 / count), dtype.type(math.fsum(share)), label_smoothing > 0
             made = softmax_cross_entropy.reference(z, known, hot, weight, share, *scalars)
         terms, gradient = made
-        value = terms.astype(dtype) if reduction == "none" else np.float64(norms.tree_sum(terms)) / count
+        value = codecs.encode(terms, z.dtype) if reduction == "none" else np.float64(norms.tree_sum(terms)) / count
     return value, gradient

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ pty = pytest.importorskip("pty")
 
 import skops.io  # noqa: E402
 
+from pyopt.cli import main  # noqa: E402
+from pyopt.cli.model import load  # noqa: E402
 from pyopt.cli.training import Run, Settings  # noqa: E402
 
 PYOPT = [sys.executable, "-m", "pyopt.cli"]
@@ -81,7 +84,28 @@ def test_ctrl_c_saves_what_resume_continues_to_the_same_bits(command, tmp_path):
     assert 1 <= done["courses"][0].epoch < 12
     code, resumed, err = command("train", "--resume", "checkpoint.skops")
     assert (code, err) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
     assert sha(resumed) == sha(command(*args)[1])
+
+
+def test_a_finished_run_removes_the_checkpoint_that_it_went_on_from_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run(Settings(epochs=2))
+    next(run.epochs())
+    for name in ("mine.skops", "other.skops", "both.skops"):
+        run.save(Path(name))
+
+    def code(*args):
+        with pytest.raises(SystemExit) as left:
+            main(["train", "--resume", *args])
+        return left.value.code
+
+    assert code("mine.skops", "--checkpoint", "other.skops") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both.skops", "curves.png", "other.skops"]
+    assert code("both.skops", "--save", "both.skops") == 0
+    assert len(load("both.skops").members) == 1
+    assert code("other.skops", "--plot", "nowhere/curves.png") == 2
+    assert Path("other.skops").exists()
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
@@ -137,6 +161,7 @@ def test_resume_goes_on_as_it_began_or_not_at_all(command, tmp_path):
         assert [word for word in words if word not in err] == []
     assert command("train", "--resume", "c.skops", "--epochs", 4, "--plot", "p.png")[0] == 0
     assert (tmp_path / "p.png").exists()
+    run.save(tmp_path / "c.skops")  # which the finished run has removed
     with (tmp_path / "a.csv").open("a") as file:
         file.write("\n1,2,3")
     code, _, err = command("train", "--resume", "c.skops")

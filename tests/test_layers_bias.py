@@ -24,13 +24,13 @@ def layer(request):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bits_of_the_reference(isa, dtype, threads, layer):
+def test_bits_of_the_reference(isa, storage, threads, layer):
     module, form, forward, backward = layer
     pyopt.set_num_threads(threads)
     for shape in SHAPES:
         for make in (tame, wild):
-            x, dy = (make(int(np.prod(shape)), dtype, i).reshape(shape) for i in (1, 2))
-            bias = make(shape[-1], dtype, 3)
+            x, dy = (make(int(np.prod(shape)), storage, i).reshape(shape) for i in (1, 2))
+            bias = make(shape[-1], storage, 3)
             flat = [a.reshape(math.prod(shape[:-1]), shape[-1]) for a in (dy, x)]
             label = f"{make.__name__} {shape}"
             want = module.reference_forward(flat[1], bias, *form)

@@ -27,23 +27,23 @@ SHAPES = (
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bits_of_the_reference(isa, dtype, threads):
+def test_bits_of_the_reference(isa, storage, threads):
     pyopt.set_num_threads(threads)
     for i, shape in enumerate(SHAPES):
         for make in (tame, wild):
-            x = make(int(np.prod(shape)), dtype, i).reshape(shape)
+            x = make(int(np.prod(shape)), storage, i).reshape(shape)
             given = (0.07 * (i % 14), 2**64 - 1 - i if i % 2 else i, 2**32 - 1 - i, 2**24 - 1 - i)
             same_bits(pyopt.layers.dropout(x, *given), dropout.reference(x, *given), f"{make.__name__} {shape} {given}")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("offset", [0, 1, 5, 15])
-def test_bits_past_the_caches(isa, dtype, threads, offset, monkeypatch):
+def test_bits_past_the_caches(isa, storage, threads, offset, monkeypatch):
     """Lines go past the caches, and what stands before the first and after the last of them does not."""
     monkeypatch.setattr(dropout, "PAST_CACHES", 0)
     pyopt.set_num_threads(threads)
     for n in (1, 3, 16, 255, 256, 257, 300, 16_384 + 7, 70_001):
-        room, x = np.full(n + 40, 9, dtype), wild(n, dtype, n)
+        room, x = np.full(n + 40, 9, storage), wild(n, storage, n)
         out = room[offset : offset + n]
         pyopt.layers.dropout(x, 0.3, 7, n, out=out)
         same_bits(out, dropout.reference(x, 0.3, 7, n), f"{n} numbers, {offset} from the start")

@@ -74,12 +74,12 @@ def test_batch_norm_has_the_bits_of_the_reference(isa, dtype, threads, training)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_layer_norm_has_the_bits_of_the_reference(isa, dtype, threads):
+def test_layer_norm_has_the_bits_of_the_reference(isa, storage, threads):
     pyopt.set_num_threads(threads)
     for shape in ROWS:
         for make in (tame, wild):
-            x, dy = (some(make, shape, dtype, i) for i in (1, 2))
-            weight, bias = (make(shape[-1], dtype, i) for i in (3, 4))
+            x, dy = (some(make, shape, storage, i) for i in (1, 2))
+            weight, bias = (make(shape[-1], storage, i) for i in (3, 4))
             flat = [a.reshape(-1, shape[-1]) for a in (x, dy)]
             label = f"{make.__name__} {shape}"
             y, mean, inv_std = layers.layer_norm(x, weight, bias, EPS)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 import pyopt
 from helpers import same_bits, tame, wild
 from losses import OPTIONS, SHAPES, SIZES, call, hard_logits, inputs, labels, softmax_reference
+from pyopt.kernels import codecs, norms, numerics
 from pyopt.kernels import isa as instruction_sets
 from pyopt.kernels import loss as stages
-from pyopt.kernels import norms, numerics
 from pyopt.kernels.losses import ELEMENTWISE
 
+STORED = [np.dtype(x) for x in (np.float32, np.float64, np.float16)]
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -22,7 +23,7 @@ def expect(name, arrays, options, reduction, weight=None, pos_weight=None):
     """Return value and gradient of an elementwise loss by its reference."""
     count = arrays[0].size if reduction == "mean" else 1
     if name == "binary_cross_entropy":
-        arrays = (*arrays, np.asarray(1.0 if pos_weight is None else pos_weight, arrays[0].dtype))
+        arrays = (*arrays, np.asarray(1.0 if pos_weight is None else pos_weight, codecs.compute(arrays[0].dtype)))
     total, values, gradient = stages.reference(name, arrays, 1.0 / count, options, weight)
     with np.errstate(all="ignore"):
         return (values if reduction == "none" else np.float64(total) / count), gradient
@@ -33,11 +34,11 @@ def expect(name, arrays, options, reduction, weight=None, pos_weight=None):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", sorted(ELEMENTWISE))
-def test_an_elementwise_loss_has_the_bits_of_the_reference(isa, dtype, threads, name):
+def test_an_elementwise_loss_has_the_bits_of_the_reference(isa, storage, threads, name):
     pyopt.set_num_threads(threads)
     for i, n in enumerate(SIZES):
         for make in (tame, wild):
-            arrays = inputs(name, n, dtype, make)
+            arrays = inputs(name, n, storage, make)
             for j, options in enumerate(OPTIONS[name]):
                 reduction = ("sum", "mean", "none")[(i + j) % 3 if n else 0]
                 got = call(name, *arrays, reduction, **options)
@@ -48,17 +49,18 @@ def test_an_elementwise_loss_has_the_bits_of_the_reference(isa, dtype, threads, 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("rows", [(0, 5), (1, 1), (17, 3), (1000, 7), (37, 1031), (4097, 17), (70_001, 2), (9, 4, 130)])
-def test_weights_of_elements_and_of_rows_have_the_bits_of_the_reference(isa, dtype, threads, rows):
+def test_weights_of_elements_and_of_rows_have_the_bits_of_the_reference(isa, storage, threads, rows):
     """The weights of rows and of classes are stretched and repeated a tile at a time, whatever the tile."""
     pyopt.set_num_threads(threads)
+    real = codecs.compute(np.dtype(storage))
     for name in ("squared_error", "binary_cross_entropy"):
-        arrays = inputs(name, math.prod(rows), dtype, tame)
+        arrays = inputs(name, math.prod(rows), storage, tame)
         arrays = [a.reshape(rows) for a in arrays]
         for k in range(1, len(rows) + 1):
-            weight = np.abs(tame(rows[:k], dtype, 7))
+            weight = np.abs(tame(rows[:k], real, 7))
             more = {}
             if name == "binary_cross_entropy":
-                more["pos_weight"] = np.abs(tame(rows[-k:], dtype, 8))
+                more["pos_weight"] = np.abs(tame(rows[-k:], real, 8))
             got = call(name, *arrays, "sum", sample_weight=weight, **more)
             want = expect(name, arrays, {}, "sum", weight, **more)
             same_bits(got[1], want[1], f"{name}, {weight.shape}")
@@ -69,14 +71,15 @@ def test_weights_of_elements_and_of_rows_have_the_bits_of_the_reference(isa, dty
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("soft", [False, True])
-def test_softmax_cross_entropy_has_the_bits_of_the_reference(isa, dtype, threads, soft):
+def test_softmax_cross_entropy_has_the_bits_of_the_reference(isa, storage, threads, soft):
     pyopt.set_num_threads(threads)
+    real = codecs.compute(np.dtype(storage))
     for i, shape in enumerate(SHAPES):
-        target = np.abs(tame(shape, dtype, 5)) / 8 % 1 if soft else labels(*shape)
-        weights = {"class_weights": np.abs(tame(shape[1], dtype, 6)), "sample_weight": np.abs(tame(shape[0], dtype, 7))}
+        target = (np.abs(tame(shape, real, 5)) / 8 % 1).astype(storage) if soft else labels(*shape)
+        weights = {"class_weights": np.abs(tame(shape[1], real, 6)), "sample_weight": np.abs(tame(shape[0], real, 7))}
         if not soft and shape[0] > 4:
             target[1::3] = -100
-        for z in (tame(shape, dtype) * dtype(3), hard_logits(shape, dtype)):
+        for z in (tame(shape, storage) * storage(3), hard_logits(shape, storage)):
             for j, options in enumerate(({}, {"label_smoothing": 0.25}, weights, {"label_smoothing": 0.1, **weights})):
                 reduction = REDUCTIONS[(i + j) % 3] if shape[0] else "sum"
                 got = pyopt.losses.softmax_cross_entropy(z, target, reduction, **options)
@@ -85,18 +88,26 @@ def test_softmax_cross_entropy_has_the_bits_of_the_reference(isa, dtype, threads
                 same_bits(got[0], want[0], f"{reduction}, {shape}, {list(options)}")
 
 
+def test_weights_of_16_bits_are_widened(storage):
+    x, y, weight = (np.abs(tame((40, 3), storage, i)) for i in (1, 2, 3))
+    want = pyopt.losses.squared_error(x, y, "none", sample_weight=weight[:, 0].astype(np.float64))
+    for got, w in zip(pyopt.losses.squared_error(x, y, "none", sample_weight=weight[:, 0].copy()), want, strict=True):
+        same_bits(got, w)
+
+
 @pytest.mark.parametrize("name", [*sorted(ELEMENTWISE), "softmax_cross_entropy"])
 @given(data=st.data())
 def test_any_combination_has_the_bits_of_the_reference(name, data):
     """Reductions, weights, options, sizes, types, threads and instruction sets, all together."""
     draw = data.draw
-    real, reduction = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from(REDUCTIONS))
+    kind, reduction = draw(st.sampled_from(STORED)), draw(st.sampled_from(REDUCTIONS))
     shape = draw(st.sampled_from([(1, 1), (3, 1), (40, 3), (5, 1000), (300, 64), (4096, 9)]))
+    real = codecs.compute(kind)
     pyopt.set_num_threads(draw(st.sampled_from([1, 2])))
     weight = draw(st.sampled_from([None, np.abs(tame(shape[0], real, 3))]))
     with instruction_sets.use(draw(st.sampled_from(instruction_sets.available()))):
         if name == "softmax_cross_entropy":
-            z, target = tame(shape, real), labels(*shape)
+            z, target = tame(shape, kind), labels(*shape)
             options = {
                 "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0])),
                 "class_weights": draw(st.sampled_from([None, 1 + np.abs(tame(shape[1], real, 4))])),
@@ -107,7 +118,7 @@ def test_any_combination_has_the_bits_of_the_reference(name, data):
             want = softmax_reference(z, target, reduction, **options)
         else:
             options = draw(st.sampled_from(OPTIONS[name]))
-            arrays = [a.reshape(shape) for a in inputs(name, math.prod(shape), real, tame)]
+            arrays = [a.reshape(shape) for a in inputs(name, math.prod(shape), kind.type, tame)]
             got = call(name, *arrays, reduction, sample_weight=weight, **options)
             want = expect(name, arrays, options, reduction, weight)
     same_bits(got[0], want[0], f"{options}")

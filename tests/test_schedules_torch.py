@@ -12,6 +12,12 @@ def torch():
 
 
 IN_TORCH = {
+    "InverseTime": (s.InverseTime(0.3, 0.5, 4), lambda t, o: t.LambdaLR(o, lambda k: 1 / (1 + 0.5 * (k / 4))), 40),
+    "InverseTime, staircase": (
+        s.InverseTime(0.3, 0.5, 4, True),
+        lambda t, o: t.LambdaLR(o, lambda k: 1 / (1 + 0.5 * (k // 4))),
+        40,
+    ),
     "Exponential": (s.Exponential(0.3, 0.9), lambda t, o: t.ExponentialLR(o, 0.9), 40),
     "Step": (s.Step(0.3, 7, 0.5), lambda t, o: t.StepLR(o, 7, 0.5), 40),
     "Step, defaults": (s.Step(0.3, 7), lambda t, o: t.StepLR(o, 7), 40),

@@ -46,6 +46,12 @@ def test_more_than_a_tile_takes_is_refused():
         engine.sweep(isa.tiles(), "norms.nonfinite", (x,), (8,), (4,) * 13)
 
 
+def test_more_arrays_of_16_bits_than_there_is_room_for_are_refused():
+    x = np.ones(4, np.float16)
+    with pytest.raises(ValueError, match="4 arrays of 16 bits"):
+        engine.sweep(isa.tiles(), "losses.binary_cross_entropy", (x,) * 4, (2,) * 4, (4,), (1.0, 1.0), out=3)
+
+
 def tiles(name):
     """Return the table of an instruction set; the fixture hides the module."""
     return isa.tiles(name)

@@ -29,40 +29,35 @@ cdef void bias_gelu_tanh_forward(const real* x, const real* bias, real* y, Py_ss
             y[i * columns + j] = z * logistic(z, &slope)
 
 
-cdef void bias_gelu_backward(const real* dy, const real* x, const real* bias, real* dx, double* sums, Py_ssize_t leaves,
-                             Py_ssize_t first, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """sums[leaf]: those of dx over the rows of a leaf."""
-    cdef Py_ssize_t i, j, k, leaf
+cdef void bias_gelu_backward(const real* dy, const real* x, const real* bias, real* dx, double* sums, Py_ssize_t rows,
+                             Py_ssize_t first, Py_ssize_t columns) noexcept nogil:
+    """To sums[leaf], zeros at first, is added what the rows of a leaf have in dx."""
+    cdef Py_ssize_t i, j, k
     cdef real z, d, slope
     cdef double* sum
-    for leaf in range(first, first + leaves):
-        sum = sums + leaf * columns
-        memset(sum, 0, columns * sizeof(double))
-        for i in range(SAMPLES * leaf, min(SAMPLES * leaf + SAMPLES, rows)):
-            k = i * columns
-            for j in range(columns):
-                z = x[k + j] + bias[j]
-                d = normal(z, &slope)
-                d = dy[k + j] * (d + z * slope)
-                dx[k + j] = d
-                sum[j] = sum[j] + <double>d
+    for i in range(rows):
+        sum = sums + (first + i) // SAMPLES * columns
+        k = i * columns
+        for j in range(columns):
+            z = x[k + j] + bias[j]
+            d = normal(z, &slope)
+            d = dy[k + j] * (d + z * slope)
+            dx[k + j] = d
+            sum[j] = sum[j] + <double>d
 
 
 cdef void bias_gelu_tanh_backward(const real* dy, const real* x, const real* bias, real* dx, double* sums,
-                                  Py_ssize_t leaves, Py_ssize_t first, Py_ssize_t rows,
-                                  Py_ssize_t columns) noexcept nogil:
+                                  Py_ssize_t rows, Py_ssize_t first, Py_ssize_t columns) noexcept nogil:
     """The same for the tanh form."""
-    cdef Py_ssize_t i, j, k, leaf
+    cdef Py_ssize_t i, j, k
     cdef real z, d, slope
     cdef double* sum
-    for leaf in range(first, first + leaves):
-        sum = sums + leaf * columns
-        memset(sum, 0, columns * sizeof(double))
-        for i in range(SAMPLES * leaf, min(SAMPLES * leaf + SAMPLES, rows)):
-            k = i * columns
-            for j in range(columns):
-                z = x[k + j] + bias[j]
-                d = logistic(z, &slope)
-                d = dy[k + j] * (d + z * slope)
-                dx[k + j] = d
-                sum[j] = sum[j] + <double>d
+    for i in range(rows):
+        sum = sums + (first + i) // SAMPLES * columns
+        k = i * columns
+        for j in range(columns):
+            z = x[k + j] + bias[j]
+            d = logistic(z, &slope)
+            d = dy[k + j] * (d + z * slope)
+            dx[k + j] = d
+            sum[j] = sum[j] + <double>d

@@ -11,7 +11,7 @@ with Phi(z) = (1 + erf(z / sqrt 2)) / 2, the normal distribution, and phi its de
 bias (columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
 
 Accuracy: y and the slope within 6 eps of the exact ones, of the larger of 1 and |z|.
-Ranges: arrays of one dtype, float32 or float64, C-contiguous, with shapes that fit; approximate is "none" or "tanh".
+Ranges: arrays of one storage type, C-contiguous, with shapes that fit; approximate is "none" or "tanh".
 TypeError or ValueError else.
 Deviations: none; y at -inf and the slope at either infinity are NaN, as in torch.
 Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016, https://arxiv.org/abs/1606.08415
@@ -27,6 +27,7 @@ Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016, ht
 import numpy as np
 
 from .. import norms
+from ..codecs import encode, wide
 from ..normal import normal
 from ..numerics import exp
 from .bias_relu import sweep_leaves, sweep_rows
@@ -37,17 +38,17 @@ TANH = (1.5957691216057308, 0.07135481627260025, 0.21406444881780076)
 
 def reference_forward(x, bias, approximate="none"):
     with np.errstate(all="ignore"):
-        z = x + bias
-        return z * _share(z, approximate)[0]
+        z = wide(x) + wide(bias)
+        return encode(z * _share(z, approximate)[0], x.dtype)
 
 
 def reference_backward(dy, x, bias, approximate="none"):
     """Return dx and dbias."""
     with np.errstate(all="ignore"):
-        z = x + bias
+        z = wide(x) + wide(bias)
         share, slope = _share(z, approximate)
-        dx = dy * (share + z * slope)
-        return dx, norms.batch_sum(dx.astype(np.float64)[:, :, None]).astype(x.dtype)
+        dx = wide(dy) * (share + z * slope)
+        return encode(dx, x.dtype), encode(norms.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 
 def _share(z, approximate):

@@ -8,7 +8,7 @@
 
 x is (rows, columns), bias (columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
 
-Ranges: arrays of one dtype, float32 or float64, C-contiguous, with shapes that fit. TypeError or ValueError else.
+Ranges: arrays of one storage type, C-contiguous, with shapes that fit. TypeError or ValueError else.
 Deviations: none; a NaN in x + bias stays one in y, and lets dy through, as in torch.
 Source: V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010,
 https://icml.cc/Conferences/2010/papers/432.pdf
@@ -25,20 +25,22 @@ https://icml.cc/Conferences/2010/papers/432.pdf
 import numpy as np
 
 from .. import engine, isa, norms
+from ..codecs import encode, wide
 from ..numerics import ieee
 
 
 def reference_forward(x, bias):
     with np.errstate(all="ignore"):
-        z = x + bias
-        return np.where(z <= 0, x.dtype.type(0), z)
+        z = wide(x) + wide(bias)
+        return encode(np.where(z <= 0, z.dtype.type(0), z), x.dtype)
 
 
 def reference_backward(dy, x, bias):
     """Return dx and dbias."""
     with np.errstate(all="ignore"):
-        dx = np.where(x + bias <= 0, x.dtype.type(0), dy)
-        return dx, norms.batch_sum(dx.astype(np.float64)[:, :, None]).astype(x.dtype)
+        z = wide(x) + wide(bias)
+        dx = np.where(z <= 0, z.dtype.type(0), wide(dy))
+        return encode(dx, x.dtype), encode(norms.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 
 def forward(x, bias, y):
@@ -53,18 +55,17 @@ def backward(dy, x, bias, dx):
 
 def sweep_rows(name, x, bias, y):
     """Run the forward tile of a layer that adds a bias."""
-    rows, columns = x.shape
-    strides = (columns * x.itemsize, 0, columns * x.itemsize)
-    engine.sweep(isa.tiles(), name, (x, bias, y), strides, (rows, columns))
+    row = x.shape[1] * x.itemsize
+    engine.sweep(isa.tiles(), name, (x, wide(bias), y), (row, 0, row), x.shape, out=2)
 
 
 def sweep_leaves(name, dy, x, bias, dx):
     """Run the backward tile of a layer that adds a bias; return the sum of dx over rows."""
     rows, columns = x.shape
     leaves = -(-rows // norms.SAMPLES)
-    sums = np.zeros((max(leaves, 1), columns))
-    arrays, sizes = (dy, x, bias, dx, sums), (leaves, 0, rows, columns)
-    engine.sweep(isa.tiles(), name, arrays, (0,) * 5, sizes, block=1, first=1)
+    sums, row = np.zeros((max(leaves, 1), columns)), columns * x.itemsize
+    arrays, sizes = (dy, x, wide(bias), dx, sums), (rows, 0, columns)
+    engine.sweep(isa.tiles(), name, arrays, (row, row, 0, row, 0), sizes, block=norms.SAMPLES, first=1, out=3)
     engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (columns, leaves, columns), block=512)
     with ieee():
-        return sums[0].astype(x.dtype)
+        return encode(sums[0], x.dtype)

@@ -12,7 +12,7 @@ The bits are those of Philox (``philox.py``) at the number of the element in C o
 holds step, layer and the stream of dropout. So backward is the same function of dy, no mask is kept, and neither
 threads nor the cut into blocks change a bit.
 
-Ranges: x float32 or float64, C-contiguous; p in [0, 1); seed in [0, 2^64), step in [0, 2^32), layer in [0, 2^24).
+Ranges: x of any storage type, C-contiguous; p in [0, 1); seed in [0, 2^64), step in [0, 2^32), layer in [0, 2^24).
 TypeError or ValueError else.
 Deviations: p is a multiple of 2^-16 below 1, the nearest to what is given; the scale belongs to that one, so that the
 expectation of y is x. A dropped number is +0, an infinite one or a NaN too.
@@ -29,6 +29,7 @@ https://jmlr.org/papers/v15/srivastava14a.html
 import numpy as np
 
 from .. import engine, isa, philox
+from ..codecs import encode, wide
 
 PAST_CACHES = 2**25  # bytes of y that no cache is likely to keep until somebody reads them
 
@@ -43,14 +44,15 @@ def reference(x, p, seed, step, layer=0):
     threshold, scale = settings(p)
     bits = philox.bits16(seed, 0, x.size, step, philox.DROPOUT, layer).reshape(x.shape)
     with np.errstate(all="ignore"):
-        return np.where(bits >= threshold, x * x.dtype.type(scale), x.dtype.type(0))
+        z = wide(x)
+        return encode(np.where(bits >= threshold, z * z.dtype.type(scale), z.dtype.type(0)), x.dtype)
 
 
 def compute(x, y, p, seed, step, layer):
     """Fill y. All arguments are checked."""
     threshold, scale = settings(p)
     key = seed - 2**64 if seed >= 2**63 else seed  # the same 64 bits
-    past = x.nbytes > PAST_CACHES
+    past = x.nbytes > PAST_CACHES and x.itemsize > 2  # else y is scratch, and encoded from there
     sizes = (x.size, 0, threshold, key, step, (philox.DROPOUT << 24) + layer, past)
     strides = (x.itemsize,) * 2
-    engine.sweep(isa.tiles(), "layers.dropout", (x, y), strides, sizes, (scale,), block=16384, first=1)
+    engine.sweep(isa.tiles(), "layers.dropout", (x, y), strides, sizes, (scale,), block=16384, first=1, out=1)

@@ -49,30 +49,28 @@ cdef void layer_norm_forward(const real* x, const real* weight, const real* bias
 
 
 cdef void layer_norm_backward(const real* dy, const real* x, const real* weight, const double* mean,
-                              const double* inv_std, real* dx, double* sums, Py_ssize_t leaves, Py_ssize_t first,
-                              Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """sums[leaf]: those of dy over the rows of a leaf, then those of dy * (x - mean) * inv_std."""
+                              const double* inv_std, real* dx, double* sums, Py_ssize_t rows, Py_ssize_t first,
+                              Py_ssize_t columns) noexcept nogil:
+    """To sums[leaf], zeros at first, is added what the rows of a leaf have in dy, then in dy * (x - mean) * inv_std."""
     cdef double[64] lane
     cdef double m, inv, count = <double>columns
     cdef double* sum
     cdef real high, low, scale, share, slope
-    cdef Py_ssize_t i, j, k, leaf
-    for leaf in range(first, first + leaves):
-        sum = sums + 2 * leaf * columns
-        memset(sum, 0, 2 * columns * sizeof(double))
-        for i in range(SAMPLES * leaf, min(SAMPLES * leaf + SAMPLES, rows)):
-            k = i * columns
-            m = mean[i]
-            inv = inv_std[i]
-            memset(lane, 0, sizeof(lane))
-            add_weighted(dy + k, x + k, weight, m, lane, columns)
-            share = <real>(fold_lanes(lane) / count)
-            slope = <real>(fold_lanes(lane + 32) * inv * inv / count)
-            high = <real>m
-            low = <real>(m - <double>high)
-            scale = <real>inv
-            for j in range(columns):
-                sum[j] = sum[j] + <double>dy[k + j]
-                sum[columns + j] = sum[columns + j] + <double>dy[k + j] * ((<double>x[k + j] - m) * inv)
-            for j in range(columns):
-                dx[k + j] = ((dy[k + j] * weight[j] - share) - ((x[k + j] - high) - low) * slope) * scale
+    cdef Py_ssize_t i, j, k
+    for i in range(rows):
+        sum = sums + (first + i) // SAMPLES * 2 * columns
+        k = i * columns
+        m = mean[i]
+        inv = inv_std[i]
+        memset(lane, 0, sizeof(lane))
+        add_weighted(dy + k, x + k, weight, m, lane, columns)
+        share = <real>(fold_lanes(lane) / count)
+        slope = <real>(fold_lanes(lane + 32) * inv * inv / count)
+        high = <real>m
+        low = <real>(m - <double>high)
+        scale = <real>inv
+        for j in range(columns):
+            sum[j] = sum[j] + <double>dy[k + j]
+            sum[columns + j] = sum[columns + j] + <double>dy[k + j] * ((<double>x[k + j] - m) * inv)
+        for j in range(columns):
+            dx[k + j] = ((dy[k + j] * weight[j] - share) - ((x[k + j] - high) - low) * slope) * scale

@@ -11,7 +11,7 @@
 with mean and var over the numbers of a row. x is (rows, columns). The sums over a row are float64 in 32 lanes, of x
 less its first number; those over rows go over the tree of a batch (``norms.py``). mean and inv_std stay in float64.
 
-Ranges: arrays of one dtype, float32 or float64, C-contiguous, columns >= 1; eps > 0. TypeError or ValueError else.
+Ranges: arrays of one storage type, C-contiguous, columns >= 1; eps > 0. TypeError or ValueError else.
 Deviations: none.
 Source: J. L. Ba, J. R. Kiros, G. Hinton, "Layer normalization", 2016, https://arxiv.org/abs/1607.06450
 
@@ -25,35 +25,38 @@ Source: J. L. Ba, J. R. Kiros, G. Hinton, "Layer normalization", 2016, https://a
 import numpy as np
 
 from .. import engine, isa, norms
+from ..codecs import encode, wide
 from ..numerics import ieee
 
 
 def reference_forward(x, weight, bias, eps):
     """Return y, mean and inv_std."""
     with np.errstate(all="ignore"):
-        wide, count = x.astype(np.float64), float(x.shape[1])
-        at = np.where(np.isfinite(wide[:, 0]), wide[:, 0], 0.0)
-        d = wide - at[:, None]
+        stored, x = x.dtype, wide(x)
+        double, count = x.astype(np.float64), float(x.shape[1])
+        at = np.where(np.isfinite(double[:, 0]), double[:, 0], 0.0)
+        d = double - at[:, None]
         total = norms.row_sum(d)
         average = total / count
         variance = (norms.row_sum(d * d) - total * average) / count
         mean = at + average
         inv_std = 1.0 / np.sqrt(np.where(variance < 0, 0.0, variance) + eps)
-        y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * weight + bias
-        return y, mean, inv_std
+        y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * wide(weight) + wide(bias)
+        return encode(y, stored), mean, inv_std
 
 
 def reference_backward(dy, x, weight, mean, inv_std):
     """Return dx, dweight and dbias."""
     with np.errstate(all="ignore"):
-        wide, count = dy.astype(np.float64), float(x.shape[1])
+        stored, dy, x, weight = x.dtype, wide(dy), wide(x), wide(weight)
+        double, count = dy.astype(np.float64), float(x.shape[1])
         d = x.astype(np.float64) - mean[:, None]
-        g = wide * weight.astype(np.float64)
+        g = double * weight.astype(np.float64)
         share = (norms.row_sum(g) / count).astype(x.dtype)[:, None]
         slope = (norms.row_sum(g * d) * inv_std * inv_std / count).astype(x.dtype)[:, None]
         dx = ((dy * weight - share) - _centred(x, mean) * slope) * inv_std.astype(x.dtype)[:, None]
-        dweight = norms.batch_sum((wide * (d * inv_std[:, None]))[:, :, None])
-        return dx, dweight.astype(x.dtype), norms.batch_sum(wide[:, :, None]).astype(x.dtype)
+        dweight = norms.batch_sum((double * (d * inv_std[:, None]))[:, :, None])
+        return encode(dx, stored), encode(dweight, stored), encode(norms.batch_sum(double[:, :, None]), stored)
 
 
 def _centred(x, mean):
@@ -67,20 +70,21 @@ def forward(x, weight, bias, eps, y):
     """Fill y; return mean and inv_std. All arrays are checked, and x is (rows, columns)."""
     (rows, columns), size = x.shape, x.itemsize
     mean, inv_std = np.empty(rows), np.empty(rows)
-    arrays = (x, weight, bias, y, mean, inv_std, np.array([eps]))
+    arrays = (x, wide(weight), wide(bias), y, mean, inv_std, np.array([eps]))
     strides = (columns * size, 0, 0, columns * size, 8, 8, 0)
-    engine.sweep(isa.tiles(), "layers.layer_norm_forward", arrays, strides, (rows, columns))
+    engine.sweep(isa.tiles(), "layers.layer_norm_forward", arrays, strides, (rows, columns), out=3)
     return mean, inv_std
 
 
 def backward(dy, x, weight, mean, inv_std, dx):
     """Fill dx; return dweight and dbias. All arrays are checked, and x is (rows, columns)."""
     rows, columns = x.shape
-    leaves = -(-rows // norms.SAMPLES)
+    leaves, row = -(-rows // norms.SAMPLES), columns * x.itemsize
     sums = np.zeros((max(leaves, 1), 2, columns))
-    arrays, sizes = (dy, x, weight, mean, inv_std, dx, sums), (leaves, 0, rows, columns)
-    engine.sweep(isa.tiles(), "layers.layer_norm_backward", arrays, (0,) * 7, sizes, block=1, first=1)
+    arrays, strides = (dy, x, wide(weight), mean, inv_std, dx, sums), (row, row, 0, 8, 8, row, 0)
+    name, sizes = "layers.layer_norm_backward", (rows, 0, columns)
+    engine.sweep(isa.tiles(), name, arrays, strides, sizes, block=norms.SAMPLES, first=1, out=5)
     engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)
     with ieee():
-        dbias, dweight = sums[0].astype(x.dtype)
+        dbias, dweight = encode(sums[0], x.dtype)
         return dweight, dbias

@@ -8,7 +8,7 @@
 
 The gradient is 0 where both are equal.
 
-Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous. TypeError or ValueError else.
+Ranges: prediction and target of one shape and storage type, C-contiguous. TypeError or ValueError else.
 Deviations: the gradient of a NaN is 0, as sign has it in torch; its value is NaN. Else as L1Loss of torch.
 Source: P.-S. Laplace, "Sur quelques points du système du monde", 1789, after R. Boscovich, 1757; see S. Stigler,
 "The history of statistics", 1986, https://www.hup.harvard.edu/books/9780674403413

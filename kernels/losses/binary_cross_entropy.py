@@ -9,7 +9,7 @@
 With e = exp(-abs(logits)) in [0, 1], -ln sigmoid(x) is max(-x, 0) + ln(1 + e), and sigmoid(x) is 1 / (1 + e) for x > 0
 and e / (1 + e) else: no logit overflows, and for a target of 0 or 1 nothing cancels.
 
-Ranges: logits and target of one shape and dtype, float32 or float64, C-contiguous; pos_weight a number or an array of
+Ranges: logits and target of one shape and storage type, C-contiguous; pos_weight a number or an array of
 the shape of the last axes of logits, finite and >= 0. TypeError or ValueError else. Targets are probabilities; as in
 torch, numbers outside [0, 1] are not refused: looking at them would be one more trip through memory.
 Deviations: as BCEWithLogitsLoss of torch; e is 0 for |logits| beyond 87 (float32) or 708 (float64). ln(1 + e) is within

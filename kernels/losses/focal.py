@@ -16,7 +16,7 @@ The power is exp(gamma ln(1 - p)) with our own exp and log, for any gamma: -ln(1
 and the power is within 3 + 4 a ulp, where a = -gamma ln(1 - p): some ulp where the example counts, more only as the
 power vanishes. It is 0 where a is above 87 (float32) or 708 (float64).
 
-Ranges: logits and target of one shape and dtype, float32 or float64, C-contiguous; targets 0 or 1, which takes one read
+Ranges: logits and target of one shape and storage type, C-contiguous; targets 0 or 1, which takes one read
 of them before the pass; alpha None or in [0, 1]; gamma finite and >= 0. TypeError or ValueError else.
 Deviations: the paper's RetinaNet divides by the number of objects, here the reductions are those of the other losses.
 A term is computed in the dtype of the logits.

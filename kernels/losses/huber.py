@@ -8,7 +8,7 @@
 
     gradient &= d, but -delta below -delta and delta above delta
 
-Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous; delta finite and > 0. TypeError
+Ranges: prediction and target of one shape and storage type, C-contiguous; delta finite and > 0. TypeError
 or ValueError else.
 Deviations: none; as HuberLoss of torch, with weights of the samples. Terms are float64.
 Source: P. J. Huber, "Robust estimation of a location parameter", 1964, https://doi.org/10.1214/aoms/1177703732

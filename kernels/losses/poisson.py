@@ -6,7 +6,7 @@ r"""Poisson: the negative log-likelihood of counts whose rate is exp(log_rate).
 
     gradient = e^{log\_rate} - target
 
-Ranges: log_rate and target of one shape and dtype, float32 or float64, C-contiguous. TypeError or ValueError else.
+Ranges: log_rate and target of one shape and storage type, C-contiguous. TypeError or ValueError else.
 Deviations: as PoissonNLLLoss of torch with log_input; the constant ln(target!) is left out, which torch calls
 full=False. The rate is within 1.1 ulp, 0 for log_rate below -87 (float32) or -708 (float64), and inf where it has no
 finite value in that dtype: above 88.72 or 709.78. The rest of a term is float64.

@@ -13,7 +13,7 @@ over its sum total_i, and loss_i = mass_i ln total_i - sum_j q_ij class_weights_
 and nothing cancels. Terms are float64; sums over a row have 32 lanes of the dtype of the logits. A row whose label is
 ignore_index has loss and gradient 0, whatever its logits.
 
-Ranges: logits (rows, classes) float32 or float64, C-contiguous, classes >= 1; target (rows,) integers in [0, classes)
+Ranges: logits (rows, classes) of a storage type, C-contiguous, classes >= 1; target (rows,) integers in [0, classes)
 or ignore_index, or an array like logits of probabilities in [0, 1]; class_weights (classes,) finite and >= 0;
 label_smoothing in [0, 1]; ignore_index an integer, only for labels. TypeError or ValueError else. A NaN or +inf among
 its logits makes a row NaN. That the probabilities of a row sum to 1 is not checked.
@@ -33,6 +33,7 @@ statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-
 
 import numpy as np
 
+from ..codecs import encode, wide
 from ..numerics import exp, log
 
 PIECES = (
@@ -44,9 +45,10 @@ def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
     """Return terms and gradient for labels; -1 stands for a row that is ignored.
 
     hot (rows,) is the weight of the label, weight (rows,) that of the row, share (classes,) what smoothing gives each
-    class, share_sum its sum; all in the dtype of the logits.
+    class, share_sum its sum; all in the compute type of the logits.
     """
-    rows, label = np.arange(len(target)), np.maximum(target, 0)
+    rows, label, stored = np.arange(len(target)), np.maximum(target, 0), logits.dtype
+    logits = wide(logits)
     top = logits.max(axis=1, keepdims=True)  # in any order: it has the same bits, and with a NaN the row is NaN
     gap = _double(hot) * (_double(logits[rows, label]) - _double(top[:, 0]))
     if smooth:
@@ -59,11 +61,12 @@ def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
         gradient = gradient - (factor * weight)[:, None] * share
     gradient[rows, label] -= factor * hot
     gradient[target < 0] = 0
-    return np.where(target < 0, 0.0, _double(mass) * log(_double(total)) - gap), gradient
+    return np.where(target < 0, 0.0, _double(mass) * log(_double(total)) - gap), encode(gradient, stored)
 
 
 def reference_soft(logits, target, weight, keep, share, factor):
     """Return terms and gradient for probabilities; keep (classes,) is what they are multiplied by before smoothing."""
+    stored, logits, target = logits.dtype, wide(logits), wide(target)
     top = logits.max(axis=1, keepdims=True)
     q = target * keep + share
     mass = lane_sum(q)
@@ -72,7 +75,7 @@ def reference_soft(logits, target, weight, keep, share, factor):
     total = lane_sum(d)
     f = factor * weight
     gradient = d * ((f * mass) / total)[:, None] - f[:, None] * q
-    return _double(weight) * (_double(mass) * log(_double(total)) - _double(dot)), gradient
+    return _double(weight) * (_double(mass) * log(_double(total)) - _double(dot)), encode(gradient, stored)
 
 
 def lane_sum(x):

@@ -6,7 +6,7 @@
 
     gradient = 2 (prediction - target)
 
-Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous. TypeError or ValueError else.
+Ranges: prediction and target of one shape and storage type, C-contiguous. TypeError or ValueError else.
 Deviations: none; as MSELoss of torch, with weights of the samples. Terms are float64.
 Source: A. M. Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes", 1805,
 https://gallica.bnf.fr/ark:/12148/bpt6k15209372

@@ -6,7 +6,7 @@
 
     gradient = -2 target max(0, 1 - target prediction)
 
-Ranges: prediction and target of one shape and dtype, float32 or float64, C-contiguous; targets -1 or 1, which takes one
+Ranges: prediction and target of one shape and storage type, C-contiguous; targets -1 or 1, which takes one
 read of them before the pass. TypeError or ValueError else.
 Deviations: none. Terms are float64.
 Source: C. Cortes, V. Vapnik, "Support-vector networks", 1995, https://doi.org/10.1007/BF00994018

@@ -77,6 +77,8 @@ def train(
     report.plot(run, plot)
     if save is not None:
         models.save(run.model(), save)
+    if resume is not None and (save is None or resume.resolve() != save.resolve()):
+        resume.unlink(missing_ok=True)  # all that it was for is done
     report.show(run, race, plot, save)
     raise typer.Exit(0 if race.identical else 1)
 
