@@ -183,7 +183,8 @@ class Array:
         steps = tuple(s * self.itemsize for s in self.view.strides)
         if self.size:
             np.ndarray(self.shape, self.dtype, own, 0, steps)[...] = values
-        self.device.upload(None, self.view.address, own.view(np.uint8))
+        self.device.wait()  # a step may be under way that uses it
+        self.device.place(self.view.address, own.view(np.uint8))
 
     def copy(self, order: str = "K") -> Array:
         """Return a copy on the same device."""
