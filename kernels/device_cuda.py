@@ -21,6 +21,8 @@ from . import compile_cuda
 if TYPE_CHECKING:
     from .kernels_cuda import Kernel
 
+BLOCK = 1 << 22  # bytes of page-locked memory to ask for at a time
+
 
 class Memory:
     """A piece of device or pinned memory, given back with the object."""
@@ -123,6 +125,13 @@ class GPU:
                 _checked(self.driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, self.own))
                 _checked(self.driver.cuStreamSynchronize(self.own))
 
+    def clear(self, address: int, size: int) -> None:
+        """Set bytes that nothing under way uses to 0; return when done."""
+        if size:
+            with self.here():
+                _checked(self.driver.cuMemsetD8Async(address, 0, size, self.own))
+                _checked(self.driver.cuStreamSynchronize(self.own))
+
     def set_ones(self, stream: Any, address: int, count: int) -> None:
         """Set float64 numbers to 1, in the order of ``stream``: their lower halves, then their upper ones."""
         before = self.enter()
@@ -185,24 +194,37 @@ class GPU:
 class Ring:
     """Room for uploads in page-locked memory: used again when the device has read it, and more of it until then.
 
-    So the host waits for no upload, however many steps it is ahead.
+    So the host waits for no upload, however many steps it is ahead. Memory comes for many at a time, as asking for it
+    may wait too.
     """
 
     def __init__(self, device: Any, size: int) -> None:
         self.device, self.size = device, size
-        self.slots: deque[Any] = deque()  # memory, its bytes, and what is recorded behind its upload: the oldest first
+        self.blocks: list[Memory] = []
+        self.unused: list[Any] = []
+        self.slots: deque[Any] = deque()  # room and what is recorded behind its upload: the oldest first
+
+    def room(self) -> tuple[np.ndarray[Any, Any], Any]:
+        """Return room for an upload, and an event to record behind it, if there is one."""
+        if self.slots and self.slots[0][1].is_done:
+            return self.slots.popleft()  # type: ignore[no-any-return]
+        if not self.unused:
+            count = max(4, min(64, BLOCK // max(self.size, 1)))
+            memory, room = self.device.pinned(self.size * count)
+            self.blocks.append(memory)
+            self.unused = [(room[k * self.size : (k + 1) * self.size], None) for k in range(count)]
+        return self.unused.pop()  # type: ignore[no-any-return]
 
     def upload(self, stream: Any, pieces: list[tuple[int, np.ndarray[Any, Any]]]) -> None:
         """Copy (address, bytes) pairs to the device, in the order of ``stream``."""
-        done = bool(self.slots) and self.slots[0][2].is_done
-        memory, room, event = self.slots.popleft() if done else (*self.device.pinned(self.size), None)
+        room, event = self.room()
         at = 0
         for address, source in pieces:
             piece = room[at : at + source.nbytes]
             piece[:] = source
             self.device.upload(stream, address, piece)
             at += source.nbytes
-        self.slots.append((memory, room, stream.record(event)))
+        self.slots.append((room, stream.record(event)))
 
 
 def _bytes(size: int) -> Any:

@@ -89,6 +89,10 @@ class Emulated:
         if source.nbytes:
             memory(address, source.nbytes)[:] = source
 
+    def clear(self, address, size):
+        if size:
+            memory(address, size)[:] = 0
+
     def set_ones(self, stream, address, count):
         memory(address, 8 * count).view(np.float64)[:] = 1
 

@@ -296,13 +296,13 @@ def test_the_host_waits_for_no_upload():
     dev = Emulated()
     ring, to = device_cuda.Ring(dev, 8), dev.allocate(8)
     dev.behind = True
-    for k in range(20):
+    for k in range(200):
         ring.upload(dev.stream("other"), [(to.address, np.full(8, k, np.uint8))])
-    assert [int(room[0]) for _, room, _ in ring.slots] == list(range(20))
+    assert [int(room[0]) for room, _ in ring.slots] == list(range(200))
     dev.behind = False
-    for _ in range(50):
+    for _ in range(300):
         ring.upload(dev.stream("other"), [(to.address, np.full(8, 77, np.uint8))])
-    assert len(ring.slots) <= 21
+    assert len(ring.slots) == 200
 
 
 def test_gradients_that_are_new_tensors_each_step(monkeypatch):
