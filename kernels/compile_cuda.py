@@ -90,17 +90,25 @@ def _memory(cc: tuple[int, int]) -> Any:
 
 @contextmanager
 def _target(cc: tuple[int, int]) -> Iterator[None]:
-    """Compile for ``cc`` within the block: Numba asks the current device what callees are for, also without one."""
+    """Compile for ``cc`` within the block: Numba asks the current device what callees are for, also without one.
+
+    It also asks NumPy for ``row_stack``, which was another name of ``vstack`` and left with NumPy 2.5.
+    """
     from types import SimpleNamespace
 
+    import numpy as np
     from numba.cuda import dispatcher
 
-    before = dispatcher.get_current_device
+    before, renamed = dispatcher.get_current_device, "row_stack" not in vars(np)
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    if renamed:
+        vars(np)["row_stack"] = np.vstack
     try:
         yield
     finally:
         dispatcher.get_current_device = before
+        if renamed:
+            del vars(np)["row_stack"]
 
 
 def options(kernel: Kernel, cc: tuple[int, int]) -> list[str]:

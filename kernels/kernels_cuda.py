@@ -112,7 +112,7 @@ class Prepare(NamedTuple):
     absent: tuple[str, ...] = ()
     picked: bool = False
     arguments: int = 7
-    registers: int = 0
+    registers: int = 80  # left to itself the compiler spills, to save one
 
     @property
     def threads(self) -> int:
