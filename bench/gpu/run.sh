@@ -16,16 +16,16 @@ mkdir -p "$(dirname "$out")"
 status=0
 workers=() # most of the time goes into compiling
 if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 12); fi
-timeout 180 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -m gpu tests/test_gpu.py tests \
+timeout 170 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -m gpu tests/test_gpu.py tests \
     --ignore=tests/test_estimators.py 2>&1 | tee "$out.tests" || status=$?
-timeout 60 "$python" -m bench.gpu.small || status=$? # compiles what the sanitizers are to see
+timeout 50 "$python" -m bench.gpu.small || status=$? # compiles what the sanitizers are to see
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        timeout 45 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu.small \
+        timeout 40 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu.small \
             2>&1 | tee "$out.$tool" || status=$?
     done
 else
     echo "no compute-sanitizer" | tee "$out.memcheck"
 fi
-timeout 150 "$python" -m bench.gpu --out "$out" --seconds 110
+timeout 140 "$python" -m bench.gpu --out "$out" --seconds 100
 exit "$status"
