@@ -179,11 +179,15 @@ class Array:
             source = values.view if isinstance(values, Array) else values
             self.device.copy(self.view.address, source.address, self.nbytes)
             return
+        self.device.wait()  # a step may be under way that uses it
+        if isinstance(values, (int, float)) and values == 0 and math.copysign(1, values) > 0:
+            self.device.clear(self.view.address, self.nbytes)
+            return
         own = np.empty(self.size, self.dtype)
         steps = tuple(s * self.itemsize for s in self.view.strides)
         if self.size:
             np.ndarray(self.shape, self.dtype, own, 0, steps)[...] = values
-        self.device.upload(None, self.view.address, own.view(np.uint8))
+        self.device.place(self.view.address, own.view(np.uint8))
 
     def copy(self, order: str = "K") -> Array:
         """Return a copy on the same device."""

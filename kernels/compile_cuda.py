@@ -57,25 +57,25 @@ def cubin(kernel: Kernel, cc: tuple[int, int]) -> tuple[bytes, str]:
     path = folder() / f"{kernel.name[:80]}-{hashlib.sha256(f'{sources()} {text}'.encode()).hexdigest()[:32]}.cubin"
     found = _read(path, text)
     if found is None:
-        found = _named(link(ltoir(kernel, cc), cc))
+        found = _named(link(kernel, cc))
         _write(path, text, *found)
     return found
 
 
 def ltoir(kernel: Kernel, cc: tuple[int, int]) -> bytes:
-    """Return what Numba makes of a kernel."""
+    """Return what Numba makes of a kernel; a number of threads would overrule that of registers."""
     with _lock, _target(cc):
         import warnings
 
         from numba import cuda, types
 
-        entry, least = kernel.entry(_memory(cc)), kernel.resident(cc)
+        entry = kernel.entry(_memory(cc))
         entry.__name__ = entry.__qualname__ = kernel.name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about performance of what is compiled, which is not run by Numba
             code, _ = cuda.compile(
                 entry, types.void(*[types.uint64] * kernel.arguments), device=False, abi="numba", cc=cc,
-                output="ltoir", launch_bounds=(kernel.threads, least) if least else kernel.threads,
+                output="ltoir", launch_bounds=None if kernel.registers else kernel.threads,
             )  # fmt: skip
     return bytes(code)
 
@@ -90,25 +90,39 @@ def _memory(cc: tuple[int, int]) -> Any:
 
 @contextmanager
 def _target(cc: tuple[int, int]) -> Iterator[None]:
-    """Compile for ``cc`` within the block: Numba asks the current device what callees are for, also without one."""
+    """Compile for ``cc`` within the block: Numba asks the current device what callees are for, also without one.
+
+    It also asks NumPy for ``row_stack``, which was another name of ``vstack`` and left with NumPy 2.5.
+    """
     from types import SimpleNamespace
 
+    import numpy as np
     from numba.cuda import dispatcher
 
-    before = dispatcher.get_current_device
+    before, renamed = dispatcher.get_current_device, "row_stack" not in vars(np)
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    if renamed:
+        vars(np)["row_stack"] = np.vstack
     try:
         yield
     finally:
         dispatcher.get_current_device = before
+        if renamed:
+            del vars(np)["row_stack"]
 
 
-def link(code: bytes, cc: tuple[int, int], to: str = "cubin") -> bytes:
-    """Return the machine code of LTO-IR, or its PTX: with no multiplication and addition contracted into one."""
+def options(kernel: Kernel, cc: tuple[int, int]) -> list[str]:
+    """Return what nvJitLink is told: among it, to contract no multiplication and addition into one."""
+    most = [f"-maxrregcount={kernel.registers}"] if kernel.registers else []
+    return [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-fma=0", *most]
+
+
+def link(kernel: Kernel, cc: tuple[int, int], to: str = "cubin") -> bytes:
+    """Return the machine code of a kernel, or its PTX."""
     from cuda.bindings import nvjitlink
 
-    options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-fma=0", *["-ptx"] * (to == "ptx")]
-    handle = nvjitlink.create(len(options), options)
+    code, told = ltoir(kernel, cc), [*options(kernel, cc), *["-ptx"] * (to == "ptx")]
+    handle = nvjitlink.create(len(told), told)
     try:
         nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
         nvjitlink.complete(handle)

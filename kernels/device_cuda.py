@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ from . import compile_cuda
 if TYPE_CHECKING:
     from .kernels_cuda import Kernel
 
-SLOTS = 4  # uploads that may be under way
+BLOCK = 1 << 22  # bytes of page-locked memory to ask for at a time
 
 
 class Memory:
@@ -43,10 +46,12 @@ class GPU:
         (before,) = _checked(driver.cuCtxGetCurrent())
         self.device.set_current()
         (self.context,) = _checked(driver.cuCtxGetCurrent())
+        (self.own,) = _checked(driver.cuStreamCreate(1))  # which the default stream does not wait for
         if int(before):
             _checked(driver.cuCtxSetCurrent(before))
         self.cc = tuple(self.device.compute_capability)
         self.multiprocessors = self.device.properties.multiprocessor_count
+        (self.count,) = _checked(driver.cuDeviceGetCount())
         self.launch = cuda.core.launch
         self.kernels: dict[Any, Any] = {}
         self.streams: dict[int, Any] = {}
@@ -79,26 +84,60 @@ class GPU:
             self.streams[handle] = known.from_handle(handle) if handle else self.device.default_stream
         return self.streams[handle]
 
-    def allocate(self, size: int) -> Memory:
-        """Return ``size`` bytes of device memory, not set."""
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Make this GPU the current one within the block, and allow what a capture of a CUDA graph would forbid."""
+        relaxed = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         before = self.enter()
         try:
-            (address,) = _checked(self.driver.cuMemAlloc(max(size, 1)))
+            (mode,) = _checked(self.driver.cuThreadExchangeStreamCaptureMode(relaxed))
+            try:
+                yield
+            finally:
+                _checked(self.driver.cuThreadExchangeStreamCaptureMode(mode))
         finally:
             self.leave(before)
-        return Memory(int(address), self.driver.cuMemFree)
+
+    def allocate(self, size: int) -> Memory:
+        """Return ``size`` bytes of device memory, not set."""
+        with self.here():
+            (address,) = _checked(self.driver.cuMemAlloc(max(size, 1)))
+        return Memory(int(address), self.free)
+
+    def free(self, address: int) -> None:
+        """Give memory of the device back."""
+        with self.here():
+            self.driver.cuMemFree(address)
 
     def upload(self, stream: Any, address: int, source: np.ndarray[Any, Any]) -> None:
-        """Copy an array of bytes to the device, in the order of ``stream``; None: and wait for it."""
-        if source.nbytes == 0:
-            return
+        """Copy an array of bytes in page-locked memory to the device, in the order of ``stream``."""
+        if source.nbytes:
+            before = self.enter()
+            try:
+                _checked(self.driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, stream.handle))
+            finally:
+                self.leave(before)
+
+    def place(self, address: int, source: np.ndarray[Any, Any]) -> None:
+        """Copy an array of bytes to memory of the device that nothing under way uses; return when it is there."""
+        if source.nbytes:
+            with self.here():
+                _checked(self.driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, self.own))
+                _checked(self.driver.cuStreamSynchronize(self.own))
+
+    def clear(self, address: int, size: int) -> None:
+        """Set bytes that nothing under way uses to 0; return when done."""
+        if size:
+            with self.here():
+                _checked(self.driver.cuMemsetD8Async(address, 0, size, self.own))
+                _checked(self.driver.cuStreamSynchronize(self.own))
+
+    def set_ones(self, stream: Any, address: int, count: int) -> None:
+        """Set float64 numbers to 1, in the order of ``stream``: their lower halves, then their upper ones."""
         before = self.enter()
         try:
-            if stream is None:
-                _checked(self.driver.cuMemcpyHtoD(address, source.ctypes.data, source.nbytes))
-                _checked(self.driver.cuStreamSynchronize(0))
-            else:
-                _checked(self.driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, stream.handle))
+            for offset, word in ((0, 0), (4, 0x3FF00000)):
+                _checked(self.driver.cuMemsetD2D32Async(address + offset, 8, word, 1, count, stream.handle))
         finally:
             self.leave(before)
 
@@ -106,32 +145,27 @@ class GPU:
         """Return bytes of the device, after all work on it."""
         found = np.empty(size, np.uint8)
         if size:
-            before = self.enter()
-            try:
+            with self.here():
                 _checked(self.driver.cuCtxSynchronize())
                 _checked(self.driver.cuMemcpyDtoH(found.ctypes.data, address, size))
-            finally:
-                self.leave(before)
         return found
 
     def copy(self, to: int, source: int, size: int) -> None:
         """Copy within the device, after all work on it; return when done."""
         if size:
-            before = self.enter()
-            try:
+            with self.here():
                 _checked(self.driver.cuCtxSynchronize())
                 _checked(self.driver.cuMemcpyDtoD(to, source, size))
                 _checked(self.driver.cuCtxSynchronize())
-            finally:
-                self.leave(before)
 
     def wait(self) -> None:
         """Return when all work on the device is done."""
-        before = self.enter()
-        try:
+        with self.here():
             _checked(self.driver.cuCtxSynchronize())
-        finally:
-            self.leave(before)
+
+    def holds(self, address: int) -> bool:
+        """Whether ``address`` is in the memory of this GPU."""
+        return self.count == 1 or address == 0 or of(address) == self.ordinal
 
     def capturing(self, stream: Any) -> bool:
         """Whether a CUDA graph is being captured from ``stream``."""
@@ -141,11 +175,8 @@ class GPU:
         """Return a kernel ready to launch, compiled where the cache has none."""
         if kernel not in self.kernels:
             code, entry = compile_cuda.cubin(kernel, self.cc)
-            before = self.enter()
-            try:
+            with self.here():
                 self.kernels[kernel] = self.core.ObjectCode.from_cubin(code, name=kernel.name).get_kernel(entry)
-            finally:
-                self.leave(before)
         return self.kernels[kernel]
 
     def config(self, blocks: int, threads: int) -> Any:
@@ -154,45 +185,46 @@ class GPU:
 
     def pinned(self, size: int) -> tuple[Memory, np.ndarray[Any, Any]]:
         """Return page-locked memory of this process, and as an array of bytes."""
-        before = self.enter()
-        try:
+        with self.here():
             (address,) = _checked(self.driver.cuMemHostAlloc(size, 1))  # of use to all contexts
-        finally:
-            self.leave(before)
         memory = Memory(int(address), self.driver.cuMemFreeHost)
         return memory, np.frombuffer((_bytes(size)).from_address(memory.address), np.uint8)
 
 
 class Ring:
-    """Room for uploads: each is copied to page-locked memory, which is used again when the device has read it."""
+    """Room for uploads in page-locked memory: used again when the device has read it, and more of it until then.
+
+    So the host waits for no upload, however many steps it is ahead. Memory comes for many at a time, as asking for it
+    may wait too.
+    """
 
     def __init__(self, device: Any, size: int) -> None:
         self.device, self.size = device, size
-        self.slots: list[Any] = []
-        self.turn = 0
-        self.captured: list[Any] = []  # a graph reads them at each replay
+        self.blocks: list[Memory] = []
+        self.unused: list[Any] = []
+        self.slots: deque[Any] = deque()  # room and what is recorded behind its upload: the oldest first
+
+    def room(self) -> tuple[np.ndarray[Any, Any], Any]:
+        """Return room for an upload, and an event to record behind it, if there is one."""
+        if self.slots and self.slots[0][1].is_done:
+            return self.slots.popleft()  # type: ignore[no-any-return]
+        if not self.unused:
+            count = max(4, min(64, BLOCK // max(self.size, 1)))
+            memory, room = self.device.pinned(self.size * count)
+            self.blocks.append(memory)
+            self.unused = [(room[k * self.size : (k + 1) * self.size], None) for k in range(count)]
+        return self.unused.pop()  # type: ignore[no-any-return]
 
     def upload(self, stream: Any, pieces: list[tuple[int, np.ndarray[Any, Any]]]) -> None:
         """Copy (address, bytes) pairs to the device, in the order of ``stream``."""
-        kept = self.device.capturing(stream)
-        if kept:
-            slot = [*self.device.pinned(self.size), None]
-            self.captured.append(slot)
-        elif len(self.slots) < SLOTS:
-            slot = [*self.device.pinned(self.size), None]
-            self.slots.append(slot)
-        else:
-            slot = self.slots[self.turn]
-            self.turn = (self.turn + 1) % SLOTS
-            slot[2].sync()
+        room, event = self.room()
         at = 0
         for address, source in pieces:
-            room = slot[1][at : at + source.nbytes]
-            room[:] = source
-            self.device.upload(stream, address, room)
+            piece = room[at : at + source.nbytes]
+            piece[:] = source
+            self.device.upload(stream, address, piece)
             at += source.nbytes
-        if not kept:
-            slot[2] = stream.record()
+        self.slots.append((room, stream.record(event)))
 
 
 def _bytes(size: int) -> Any:

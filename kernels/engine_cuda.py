@@ -18,7 +18,7 @@ from .device_cuda import Ring
 from .kernels_cuda import CatchUp, Lag, Leaves, Rows, Sums
 from .plan_cuda import WholePlan, bytes_of
 from .rows_cuda import TEAMS
-from .tensors_cuda import allowed, native
+from .tensors_cuda import allowed, lengths, native
 
 LEAST = 1e-200  # rows catch up before what they missed is too small for a number
 
@@ -53,6 +53,8 @@ class Plan(WholePlan):
     def enqueue(self, stream: Any, *args: Any) -> None:
         """Upload what changed, and launch, when all rows have caught up."""
         if self.lagging:
+            if self.device.capturing(stream):
+                raise RuntimeError("rows lag behind after step_rows: call catch_up_rows before a step is captured")
             self.catch_up_on(stream)
         super().enqueue(stream, *args)
 
@@ -75,8 +77,9 @@ class Plan(WholePlan):
             rest = 0 if low is None else low.address
             self.device.launch(stream, self.device.config(blocks, kernel.threads), self.device.kernel(kernel),
                                p.address, rest, length, self.rows(i), decayed, last)  # fmt: skip
-            self.device.upload(stream, decayed, bytes_of(np.ones(self.rows(i) + 1)))
-        self.lagging, self.missed = False, {}
+            self.device.set_ones(stream, decayed, self.rows(i) + 1)
+            self.missed[i] = 1.0
+        self.lagging = False
 
     def note(self, i: int, lazy: float, stream: Any) -> None:
         """Let all rows catch up where they have missed too much, which the device knows better than we do."""
@@ -113,7 +116,10 @@ class Plan(WholePlan):
             raise ValueError(
                 f"indices from {indices.min()} to {indices.max()}: must be in [0, {p.shape[0]}), the rows of {name}"
             )
-        self.separate([*[None] * i, v], False)
+        if not self.device.holds(v.address):
+            raise ValueError(f"values are not on {self.device}, where {name} is")
+        addresses = np.full(self.count, v.address, np.uint64)
+        self.separate(addresses, lengths([*[None] * i, v, *[None] * (self.count - i - 1)]), False)
         return v
 
     def step_rows(self, i: int, indices: Any, values: Any, work: Any, lazy: float, max_norm: float = math.inf,
@@ -125,6 +131,8 @@ class Plan(WholePlan):
             if not self.ready:
                 self.prepare(work)
             stream = self.device.stream(self.library)
+            if self.device.capturing(stream):
+                raise RuntimeError("step_rows takes its indices from the host: a CUDA graph cannot hold it")
             group = work.groups[self.groups[i]]
             self.ids, self.facts = [], None  # of no gradients: the next step looks at them anew
             self.limited = skip or max_norm != math.inf or group.h.max_tensor_norm is not None
@@ -144,6 +152,7 @@ class Plan(WholePlan):
                      max_norm: float) -> None:  # fmt: skip
         """Upload what the rows need, and launch."""
         count, real, launch = len(touched.rows), native(self.views[i]), self.device.launch
+        given = self.memory.address + self.given_after
         length, decayed, last = self.row_words(i)
         summed = self.limited or count < len(touched.places)
         leaves = tables_cuda.chunks([count], norms_cuda.LEAF)
@@ -163,7 +172,8 @@ class Plan(WholePlan):
         at, pieces = self.make_room(words, room)
         words["given"][:2] = at["terms"], 1
         self.given[:, :3] = 0
-        self.given[i, :3] = at["sums"] if summed else v.address, 1, 0
+        g = at["sums"] if summed else v.address
+        self.given[i, :3] = g, 1, 0 if 0 in tables_cuda.heads(c, self.column_addresses(i), g) else self.sizes[i]
         self.stale_given = True
         self.set_call(max_norm, float(self.checked), 1.0 / work.grad_scale, float(self.count), float(len(leaves)), lazy)
         self.upload(stream)
@@ -179,12 +189,12 @@ class Plan(WholePlan):
             launch(stream, self.device.config(blocks, terms.threads), self.device.kernel(terms), at["given"],
                    at["leaves"], len(leaves), at["info"], at["partial"], self.result.address)  # fmt: skip
         kernel, config = self.prepared(self.limited, True)
-        launch(stream, config, kernel, self.given_at, self.info.address, self.memory.address, self.progressed.address,
+        launch(stream, config, kernel, given, self.info.address, self.memory.address, self.progressed.address,
                self.result.address, at["partial"], at["scratch"])  # fmt: skip
         if count and length:
             rows = Rows(c)
             launch(stream, self.device.config(len(chunks), rows.threads), self.device.kernel(rows), at["table"],
-                   at["chunks"], self.given_at, at["picks"])  # fmt: skip
+                   at["chunks"], given, at["picks"])  # fmt: skip
         if self.owned[i][-1] is not None:
             lag = Lag()
             launch(stream, self.device.config(1, lag.threads), self.device.kernel(lag), at["picks"], count, decayed,

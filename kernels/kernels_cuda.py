@@ -1,9 +1,9 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
 ``Update`` steps the tensors of one combination, ``Rows`` those of one whose rows stay whole, ``Prepare`` computes what
-they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``resident`` blocks
-must fit into a multiprocessor together; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated``
-the same body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
+they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``registers`` is how
+many a thread may have at most; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated`` the same
+body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from . import norms_cuda, picked_cuda, prepare_cuda, rows_cuda, step_cuda
 from .columns_cuda import Column, Combination
 from .memory_cuda import Host, Memory
 
+u4 = np.uint32
 u8 = np.uint64
 Function = Callable[..., Any]
 
@@ -27,11 +28,7 @@ class Update(NamedTuple):
     combination: Combination
     threads: int = step_cuda.THREADS
     arguments: int = 3
-
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return how many blocks must fit into a multiprocessor together: 64 registers a thread before sm_80."""
-        c = self.combination
-        return 4 if cc < (8, 0) and c.real == "f32" and len(c.written) <= 3 and not (c.penalties or c.clip) else 0
+    registers: int = 0
 
     @property
     def name(self) -> str:
@@ -42,10 +39,10 @@ class Update(NamedTuple):
         """Return the kernel."""
         from numba import cuda
 
-        body, threads = step_cuda.update(m, self.combination), u8(self.threads)
+        body, threads = step_cuda.update(m, self.combination), u4(self.threads)
 
         def kernel(table, chunks, given):  # type: ignore[no-untyped-def]
-            body(cuda.blockIdx.x, cuda.threadIdx.x, threads, table, chunks, given)
+            body(u4(cuda.blockIdx.x), u4(cuda.threadIdx.x), threads, table, chunks, given)
 
         return kernel
 
@@ -56,7 +53,7 @@ class Update(NamedTuple):
         def kernel(blocks, table, chunks, given):  # type: ignore[no-untyped-def]
             for block in range(blocks):
                 for thread in range(threads):
-                    body(block, thread, u8(threads), table, chunks, given)
+                    body(block, thread, u4(threads), table, chunks, given)
 
         return m.jit(kernel)
 
@@ -68,9 +65,10 @@ class Rows(NamedTuple):
     threads: int = rows_cuda.THREADS
     arguments: int = 4
 
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return how many blocks must fit: left to itself the compiler takes few registers, and spills."""
-        return 3 if self.combination.real == "f32" else 1
+    @property
+    def registers(self) -> int:
+        """Registers of a thread at most: left to itself the compiler takes few, and spills."""
+        return 80 if self.combination.real == "f32" else 128
 
     @property
     def name(self) -> str:
@@ -114,10 +112,7 @@ class Prepare(NamedTuple):
     absent: tuple[str, ...] = ()
     picked: bool = False
     arguments: int = 7
-
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return 0: the compiler chooses."""
-        return 0
+    registers: int = 80  # left to itself the compiler spills, to save one
 
     @property
     def threads(self) -> int:
@@ -168,9 +163,10 @@ class Leaves(NamedTuple):
     threads: int = norms_cuda.THREADS
     arguments: int = 6
 
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return 0: the compiler chooses."""
-        return 0
+    @property
+    def registers(self) -> int:
+        """Registers of a thread at most: as many as let a multiprocessor be full, but where they would not do."""
+        return 0 if self.kind == "f64" and self.squared else 32
 
     @property
     def name(self) -> str:
@@ -221,10 +217,7 @@ class Sums(NamedTuple):
     real: str
     threads: int = rows_cuda.THREADS
     arguments: int = 8
-
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return 0: the compiler chooses."""
-        return 0
+    registers: int = 0
 
     @property
     def name(self) -> str:
@@ -261,10 +254,7 @@ class Lag(NamedTuple):
 
     threads: int = 512
     arguments: int = 6
-
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return 0: the compiler chooses."""
-        return 0
+    registers: int = 0
 
     @property
     def name(self) -> str:
@@ -298,10 +288,7 @@ class CatchUp(NamedTuple):
     p: Column
     threads: int = rows_cuda.THREADS
     arguments: int = 6
-
-    def resident(self, cc: tuple[int, int]) -> int:
-        """Return 0: the compiler chooses."""
-        return 0
+    registers: int = 0
 
     @property
     def name(self) -> str:

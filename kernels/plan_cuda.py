@@ -2,8 +2,8 @@
 
 A step enqueues up to three kernels for each combination of stages on the caller's current stream and waits for none of
 them. What changed since the last step is uploaded before: addresses of gradients, hyper-parameters. Step counts,
-carries, norm and scalars live on the device, so that a CUDA graph may hold a step: it replays with the hyper-parameters
-that ``refresh`` wrote last.
+carries, norm and scalars live on the device, so that a CUDA graph may hold a step: it has tables of its own, and
+replays with the hyper-parameters that ``refresh`` wrote last.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .device_cuda import Ring
 from .kernels_cuda import Leaves, Prepare, Rows, Update
 from .penalties import PENALTIES
 from .spec import Rule
-from .tensors_cuda import Tensors, native
+from .tensors_cuda import Found, Tensors, native
 
 CALL = 8  # words of the call's numbers
 GIVEN = 4  # words of a tensor in the table of gradients
@@ -55,9 +55,9 @@ class WholePlan(Tensors):
                 self.whole_rows(i)
         self.leaves = tables_cuda.leaves(self.sizes)
         self.progressed = device.allocate(16 * self.count)
-        device.upload(None, self.progressed.address, bytes_of(np.array([steps, carries], np.float64).T))
+        device.place(self.progressed.address, bytes_of(np.array([steps, carries], np.float64).T))
         self.result = device.allocate(32)
-        device.upload(None, self.result.address, np.zeros(32, np.uint8))
+        device.place(self.result.address, np.zeros(32, np.uint8))
         self.taken = list(steps)  # for schedules: counted here, and read back where the device may know better
         self.certain, self.scheduled = True, False
         self.grads: list[Any] = []  # weak references to the last ones, which would cost their memory if kept alive
@@ -66,6 +66,7 @@ class WholePlan(Tensors):
         self.seen: tuple[Any, ...] = ()
         self.absent: tuple[str, ...] = ()
         self.call: tuple[float, ...] = ()
+        self.graphs: list[tuple[Any, float, tuple[float, ...]]] = []  # tables of their own, grad_scale, call
         self.cuts: dict[Any, list[Any]] = {}
         self.layouts: dict[tuple[str, ...], int] = {}
         self.heads: dict[tuple[int, str, int], int] = {}
@@ -96,7 +97,7 @@ class WholePlan(Tensors):
             for k, p in zip(self.groups, self.views, strict=True)
         ]
         self.info = self.device.allocate(info.nbytes)
-        self.device.upload(None, self.info.address, bytes_of(info))
+        self.device.place(self.info.address, bytes_of(info))
         # what a step may change: the call's numbers and the groups' blocks, then the table of gradients
         words = CALL + self.block * self.count
         words += words % 2
@@ -104,7 +105,7 @@ class WholePlan(Tensors):
         self.numbers = self.mirror[:words].view(np.float64)
         self.given = self.mirror[words:].reshape(-1, GIVEN)
         self.memory = self.device.allocate(self.mirror.nbytes)
-        self.given_at = self.memory.address + 8 * words
+        self.given_after = 8 * words
         self.ring = Ring(self.device, self.mirror.nbytes)
         self.where = np.zeros(self.count, np.int64)  # the block of each tensor
         self.ready = True
@@ -118,30 +119,43 @@ class WholePlan(Tensors):
 
     # ---- what is uploaded when it changed
 
-    def fill_given(self, grads: tuple[Any, ...], found: Sequence[View | None]) -> None:
+    def check(self, grads: tuple[Any, ...], zero: bool) -> Found | None:
+        """As ``Tensors.check``; a gradient on another GPU is refused too."""
+        found = super().check(grads, zero)
+        if found is not None and not self.tensors:
+            for v, name in zip(found.views or (), self.names, strict=True):
+                if v is not None and not self.device.holds(v.address):
+                    raise TypeError(f"the gradient of {name} is not on {self.device}, where the parameter is")
+        return found
+
+    def fill_given(self, grads: tuple[Any, ...], found: Found) -> None:
         """Write the table of gradients."""
-        self.kinds = tuple("" if v is None else v.kind for v in found)
-        self.all_kinds = tuple(k or p.kind for k, p in zip(self.kinds, self.views, strict=True))
-        for i, v in enumerate(found):
-            if v is None:
-                self.given[i, :3] = 0, 0, 0
-            else:
-                self.given[i, :3] = v.address, 1, self.head(i, v)
+        self.accept(found)
+        if found.views is None:
+            changed = np.flatnonzero((found.addresses ^ self.given[:, 0]) & np.uint64(15))
+        else:
+            changed = np.arange(self.count)
+            self.kinds = tuple("" if v is None else v.kind for v in found.views)
+            self.all_kinds = tuple(k or p.kind for k, p in zip(self.kinds, self.views, strict=True))
+            self.layout = self.layouts.setdefault(self.all_kinds, len(self.layouts))
+            self.given[:, 1] = [v is not None for v in found.views]
+        self.given[:, 0] = found.addresses
+        for i in changed.tolist():
+            self.given[i, 2] = self.head(i, self.kinds[i], int(found.addresses[i]))
         self.died = []
         if not self.tensors:
             died = self.died
             self.grads = [_reference(g, died.append) for g in grads]
             self.ids = list(map(id, grads))
-        self.layout = self.layouts.setdefault(self.all_kinds, len(self.layouts))
         self.stale_given = True
 
-    def head(self, i: int, g: View) -> int:
+    def head(self, i: int, kind: str, address: int) -> int:
         """Return the first element from which all arrays of a tensor are aligned, its size where there is none."""
-        key = (i, g.kind, g.address % 16)
+        key = (i, kind, address % 16)
         if key not in self.heads:
-            c = self.combination(i, g.kind, False, False)
-            choices = tables_cuda.heads(c, self.column_addresses(i), g.address)
-            self.heads[key] = choices[0] if choices else g.size
+            c = self.combination(i, kind or self.views[i].kind, False, False)
+            choices = tables_cuda.heads(c, self.column_addresses(i), address)
+            self.heads[key] = choices[0] if choices else self.sizes[i]
         return self.heads[key]
 
     def assign(self, work: Any) -> None:
@@ -225,8 +239,8 @@ class WholePlan(Tensors):
             zero=zero,
         )
 
-    def cut(self, work: Any, zero: bool, stream: Any) -> list[Any]:
-        """Return the launches of the update: (kernel, config, arguments, memory), one for each combination."""
+    def cut(self, work: Any, zero: bool) -> list[Any]:
+        """Return the launches of the update: one for each combination; see ``launches``."""
         clips = tuple(group.h.clip_value is not None for group in work.groups)
         key = (zero, clips, self.layout)
         if key not in self.cuts:
@@ -234,11 +248,11 @@ class WholePlan(Tensors):
             for i, kind in enumerate(self.all_kinds):
                 if self.sizes[i]:
                     members.setdefault(self.combination(i, kind, clips[self.groups[i]], zero), []).append(i)
-            self.cuts[key] = [self.launches(c, tensors, stream) for c, tensors in members.items()]
+            self.cuts[key] = [self.launches(c, tensors) for c, tensors in members.items()]
         return self.cuts[key]
 
-    def launches(self, c: Combination, tensors: list[int], stream: Any) -> Any:
-        """Return the launch of one combination, with its tables on the device."""
+    def launches(self, c: Combination, tensors: list[int]) -> Any:
+        """Return the launch of one combination: (kernel, config, table, chunks, other arguments, memory)."""
         rows = [self.rows_at.address + self.stride * i for i in tensors]
         units = [(self.rows(i) if c.by_row else self.sizes[i]) for i in tensors]
         addresses = [self.column_addresses(i) + (self.row_words(i) if c.by_row else []) for i in tensors]
@@ -247,11 +261,11 @@ class WholePlan(Tensors):
         chunks = tables_cuda.chunks(units, share(sum(units), self.device.multiprocessors))
         both = np.concatenate([table.ravel(), chunks.ravel()])
         memory = self.device.allocate(both.nbytes)
-        self.device.upload(stream, memory.address, bytes_of(both))
+        self.device.place(memory.address, bytes_of(both))
         kernel = Rows(c) if c.by_row else Update(c)
         more = (0,) if c.by_row else ()  # no rows are picked
         return (self.device.kernel(kernel), self.device.config(len(chunks), kernel.threads),
-                (memory.address, memory.address + table.nbytes, self.given_at, *more), (memory, both))  # fmt: skip
+                memory.address, memory.address + table.nbytes, more, memory)  # fmt: skip
 
     def row_words(self, i: int) -> list[int]:
         """Return what a table has besides for a tensor whose rows stay whole; see rows_cuda.py."""
@@ -259,7 +273,7 @@ class WholePlan(Tensors):
         decayed = (0, 0) if lags is None else (lags.address, lags.address + 8 * rows)
         return [self.sizes[i] // max(1, rows), *decayed]
 
-    def leaf_launches(self, stream: Any) -> list[Any]:
+    def leaf_launches(self) -> list[Any]:
         """Return the launches that read the gradients for their norm, one for each storage type."""
         key = ("leaves", self.layout)
         if key not in self.cuts:
@@ -269,10 +283,10 @@ class WholePlan(Tensors):
                 leaves = tables_cuda.chunks(of_kind, norms_cuda.LEAF)
                 if len(leaves):
                     memory, kernel = self.device.allocate(leaves.nbytes), Leaves(kind)
-                    self.device.upload(stream, memory.address, bytes_of(leaves))
+                    self.device.place(memory.address, bytes_of(leaves))
                     blocks = -(-len(leaves) // (kernel.threads // 8))
                     self.cuts[key].append((self.device.kernel(kernel), self.device.config(blocks, kernel.threads),
-                                           memory.address, len(leaves), (memory, leaves)))  # fmt: skip
+                                           memory.address, len(leaves), memory))  # fmt: skip
         return self.cuts[key]
 
     # ---- the step
@@ -303,20 +317,24 @@ class WholePlan(Tensors):
     def enqueue(self, stream: Any, work: Any, zero: bool, max_norm: float, skip: bool) -> None:
         """Upload what changed, and launch."""
         self.set_call(max_norm, float(skip), 1.0 / work.grad_scale, float(self.count), float(self.leaves), 1.0)
-        self.upload(stream)
-        launch, given = self.device.launch, self.given_at
+        if self.device.capturing(stream):
+            numbers = self.own_tables(work)
+        else:
+            self.upload(stream)
+            numbers = self.memory.address
+        launch, given = self.device.launch, numbers + self.given_after
         self.limited = skip or max_norm != math.inf or any(g.h.max_tensor_norm is not None for g in work.groups)
         self.checked = skip
-        update = self.cut(work, zero, stream)
+        update = self.cut(work, zero)
         result, partial = self.result.address, self.partial.address
         prepare = self.prepared(self.limited)
         if self.limited:
-            for kernel, config, leaves, count, _ in self.leaf_launches(stream):
+            for kernel, config, leaves, count, _ in self.leaf_launches():
                 launch(stream, config, kernel, given, leaves, count, self.info.address, partial, result)
-        launch(stream, prepare[1], prepare[0], given, self.info.address, self.memory.address, self.progressed.address,
-               result, partial, self.scratch.address)  # fmt: skip
-        for kernel, config, arguments, _ in update:
-            launch(stream, config, kernel, *arguments)
+        launch(stream, prepare[1], prepare[0], given, self.info.address, numbers, self.progressed.address, result,
+               partial, self.scratch.address)  # fmt: skip
+        for kernel, config, table, chunks, more, _ in update:
+            launch(stream, config, kernel, table, chunks, given, *more)
 
     def set_call(self, *call: float) -> None:
         """Write the numbers of the call; see prepare_cuda.py."""
@@ -338,18 +356,33 @@ class WholePlan(Tensors):
         if self.stale_numbers:
             pieces.append((self.memory.address, bytes_of(self.mirror[: CALL + self.block * self.blocks])))
         if self.stale_given:
-            pieces.append((self.given_at, bytes_of(self.given)))
+            pieces.append((self.memory.address + self.given_after, bytes_of(self.given)))
         if pieces:
             self.ring.upload(stream, pieces)
             self.stale_given = self.stale_numbers = False
 
+    def own_tables(self, work: Any) -> int:
+        """Return the address of a copy of all tables, for the graph that is being captured.
+
+        So no step between its replays changes them, and no replay those of another step; ``refresh`` writes to them.
+        """
+        memory, words = self.device.allocate(self.mirror.nbytes), self.mirror.copy()
+        blocks = words[self.given_after // 8 :].reshape(-1, GIVEN)[:, 3]
+        blocks -= np.uint64(self.memory.address)
+        blocks += np.uint64(memory.address)
+        self.device.place(memory.address, bytes_of(words))
+        self.graphs.append((memory, work.grad_scale, self.call))
+        return int(memory.address)
+
     def refresh(self, work: Any) -> None:
-        """Bring changed hyper-parameters to the device without a step: the next replay of a CUDA graph uses them."""
+        """Bring changed hyper-parameters to all captured steps; ``grad_scale`` and limits stay those of the capture."""
         before = self.device.enter()
         try:
-            if self.ready:
-                self.assign(work)
-                self.upload(self.device.stream(self.library))
+            for memory, scale, call in self.graphs:
+                self.set_call(*call)
+                self.assign(work._replace(grad_scale=scale))
+                numbers = self.mirror[: CALL + self.block * self.blocks]
+                self.ring.upload(self.device.stream(self.library), [(memory.address, bytes_of(numbers))])
         finally:
             self.device.leave(before)
 

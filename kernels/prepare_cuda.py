@@ -119,9 +119,10 @@ def prepare(
             i += u8(threads)
         if limited:
             sync()
-            if thread == 0:
+        if thread == 0:
+            put_word(result + u8(16), (u8(0),))  # also where nobody asked: sums of rows set it all the same
+            if limited:
                 put(result + u8(8), (f8(1) if skipped else f8(0),))
-                put_word(result + u8(16), (u8(0),))
 
     return m.jit(body)
 

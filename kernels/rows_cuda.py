@@ -52,7 +52,7 @@ def update(m: Memory, c: Combination) -> Any:
     scalars, order = m.load(c.real, Places(c).count), m.pick(addresses_of(c))
     rows, clear = group_of_rows(m, c), zeros(m, c.g, 1)
     words, zero, bytes_g, picked = u8(8 * c.record), c.zero, u8(c.g.size), c.picked
-    at_length = c.addresses + 1
+    at_length, width = c.addresses + 1, u8(c.width)
 
     def body(block, thread, threads, table, chunks, given, picks, kept):  # type: ignore[no-untyped-def]
         start, packed = pair(chunks + u8(block) * u8(16))
@@ -73,11 +73,13 @@ def update(m: Memory, c: Combination) -> Any:
             return
         s = scalars(row + u8(16))
         a = order((g, *static))
+        first, _ = pair(given + tensor * u8(32) + u8(16))
+        whole = first == u8(0) and length % width == u8(0)  # every row begins and ends with a vector
         together = u8(TEAMS) if length <= u8(LEAF) else u8(1)
         k = u8(0)
         while k < count:
             few = together if together < count - k else count - k
-            rows(thread, threads, a, s, tensor, noise, length, lags, picks, start + k, few, kept)
+            rows(thread, threads, a, s, tensor, noise, length, whole, lags, picks, start + k, few, kept)
             k += together
 
     return m.jit(body)
@@ -85,12 +87,13 @@ def update(m: Memory, c: Combination) -> Any:
 
 def group_of_rows(m: Memory, c: Combination) -> Any:
     """Return the function of a block that takes a few short rows, or a long one, through all stages."""
-    place, passed, sync, places = placed(m, c), pass_over(m, c, 1), m.sync, Places(c)
+    place, single, vector, sync = placed(m, c), pass_over(m, c, 1), pass_over(m, c, c.width), m.sync
+    places, width = Places(c), u8(c.width)
     lag, old, new = missed(m, c), squares(m, c, False), squares(m, c, True)
     put_slopes, put_shrink, extended = set_slopes(m, c, places), set_shrink(m, c, places), with_factors(m, c)
     lags, slopes, shrinks = c.lagging, bool(c.slopes), c.shrink is not None
 
-    def rows(thread, threads, a, s, tensor, noise, length, row_decay, picks, first, few, kept):  # type: ignore[no-untyped-def]
+    def rows(thread, threads, a, s, tensor, noise, length, whole, row_decay, picks, first, few, kept):  # type: ignore[no-untyped-def]
         short = length <= u8(LEAF)
         if lags:
             lag(thread, threads, *row_decay, picks, first, few, kept)
@@ -109,10 +112,16 @@ def group_of_rows(m: Memory, c: Combination) -> Any:
             if team < few:
                 begin, columns = place(a, picks, first + team, length)
                 own = extended(s, kept, team)
-                i = q % u8(LANES) if short else q
-                while i < length:
-                    passed(columns, begin + i, own, tensor, noise)
-                    i += u8(LANES) if short else u8(THREADS)
+                i, step = (q % u8(LANES), u8(LANES)) if short else (q, u8(THREADS))
+                if whole:
+                    i *= width
+                    while i < length:
+                        vector(columns, begin + i, own, tensor, noise)
+                        i += step * width
+                else:
+                    while i < length:
+                        single(columns, begin + i, own, tensor, noise)
+                        i += step
             q += u8(threads)
         sync()  # before the next rows overwrite the factors
 

@@ -64,7 +64,7 @@ def update(m: Memory, c: Combination) -> Any:
     order = m.pick(addresses_of(c))
     vector, single = pass_over(m, c, width), pass_over(m, c, 1)
     clear, clear_one = zeros(m, c.g, width), zeros(m, c.g, 1)
-    step, mask, words = u8(width), ~u8(width - 1), u8(8 * c.record)
+    step, mask, words = u4(width), ~u4(width - 1), u8(8 * c.record)
     zero, bytes_g = c.zero, u8(c.g.size)
 
     def body(block, thread, threads, table, chunks, given):  # type: ignore[no-untyped-def]
@@ -75,31 +75,30 @@ def update(m: Memory, c: Combination) -> Any:
         if there == u8(0):
             return
         first, _ = pair(given + tensor * u8(32) + u8(16))
-        stop = start + u8(packed & u8(0xFFFFFFFF))
-        first = start if first < start else (stop if first > stop else first)
-        last = first + ((stop - first) & mask)
-        before = first - start
-        rest = before + (stop - last)
-        i = first + u8(thread) * step
-        k = u8(thread)
+        count = u4(packed & u8(0xFFFFFFFF))  # what follows counts from ``start`` on, in 32 bits: fewer registers
+        before = (u4(first - start) if first < start + u8(count) else count) if first > start else u4(0)
+        whole = u4(u4(count - before) & mask)
+        rest = u4(count - whole)
+        k, i = u4(thread), u4(before + u4(thread) * step)
         noise = four(row)
         if noise[0] == u4(0):
             if zero:
-                while i < last:
-                    clear(g + i * bytes_g)
-                    i += u8(threads) * step
                 while k < rest:
-                    clear_one(g + (start + k if k < before else last + (k - before)) * bytes_g)
-                    k += u8(threads)
+                    clear_one(g + (start + u8(k if k < before else k + whole)) * bytes_g)
+                    k = u4(k + threads)
+                while i < before + whole:
+                    clear(g + (start + u8(i)) * bytes_g)
+                    i = u4(i + threads * step)
             return
         s = scalars(row + u8(16))
         a = order((g, *static))
-        while i < last:
-            vector(a, i, s, tensor, noise)
-            i += u8(threads) * step
         while k < rest:  # what is before the first aligned element, and after the last whole vector
-            single(a, start + k if k < before else last + (k - before), s, tensor, noise)
-            k += u8(threads)
+            single(a, start + u8(k if k < before else k + whole), s, tensor, noise)
+            k = u4(k + threads)
+        last = u4(before + whole)
+        while i < last:  # at the end, so that what the loop above needs takes no registers here
+            vector(a, start + u8(i), s, tensor, noise)
+            i = u4(i + threads * step)
 
     return m.jit(body)
 

@@ -34,6 +34,17 @@ def runnable(kernel, compiled):
     return lambda blocks, *arguments: run(blocks, *map(np.uint64, arguments))
 
 
+class Done:
+    """What is recorded behind an upload."""
+
+    def __init__(self, device):
+        self.device = device
+
+    @property
+    def is_done(self):
+        return not self.device.behind
+
+
 class Emulated:
     """One GPU, of which all memory is the host's."""
 
@@ -45,6 +56,8 @@ class Emulated:
         self.compiled = compiled
         self.launches = []
         self.uploads = []
+        self.behind = False  # whether the device has yet to do what was enqueued
+        self.graph = None  # the launches of the one that is captured
 
     def __repr__(self):
         return "emulated"
@@ -56,7 +69,7 @@ class Emulated:
         pass
 
     def stream(self, library):
-        return types.SimpleNamespace(record=lambda: types.SimpleNamespace(sync=lambda: None))
+        return types.SimpleNamespace(record=lambda event: Done(self))
 
     def allocate(self, size):
         raw = np.full(size + 256, 0xAA, np.uint8)
@@ -72,6 +85,20 @@ class Emulated:
             self.uploads.append(source.nbytes)
             memory(address, source.nbytes)[:] = source
 
+    def place(self, address, source):
+        if source.nbytes:
+            memory(address, source.nbytes)[:] = source
+
+    def clear(self, address, size):
+        if size:
+            memory(address, size)[:] = 0
+
+    def set_ones(self, stream, address, count):
+        memory(address, 8 * count).view(np.float64)[:] = 1
+
+    def holds(self, address):
+        return True
+
     def download(self, address, size):
         return memory(address, size).copy() if size else np.empty(0, np.uint8)
 
@@ -83,7 +110,7 @@ class Emulated:
         pass
 
     def capturing(self, stream):
-        return False
+        return self.graph is not None
 
     def kernel(self, kernel):
         return kernel
@@ -95,8 +122,15 @@ class Emulated:
         assert config[1] == kernel.threads
         assert len(arguments) == kernel.arguments
         self.launches.append((kernel, config))
+        if self.graph is not None:
+            self.graph.append((kernel, config, arguments))
+        else:
+            self.replay([(kernel, config, arguments)])
+
+    def replay(self, graph):
         with np.errstate(all="ignore"):
-            runnable(kernel, self.compiled)(config[0], *arguments)
+            for kernel, config, arguments in graph:
+                runnable(kernel, self.compiled)(config[0], *arguments)
 
 
 def memory(address, size):

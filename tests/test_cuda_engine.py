@@ -3,6 +3,8 @@
 ``emulated`` tests need nothing but NumPy; they are slow, so sizes are small. ``compiled`` ones need Numba.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ from helpers import (
 )  # fmt: skip
 from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, NonNegative
 from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, codecs, engine_cuda, step
+from pyopt.kernels import arrays_cuda, codecs, device_cuda, engine_cuda, step
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
@@ -239,22 +241,111 @@ def test_no_kernel_is_new_when_a_hyper_parameter_changes():
     assert {kernel for kernel, _ in dev.launches} == before
 
 
+def capture(dev, step):
+    """Return the launches of a step that a graph holds."""
+    dev.graph = held = []
+    step()
+    dev.graph = None
+    return held
+
+
 def test_refresh_writes_the_learning_rate_for_a_graph_to_replay():
     """What a graph holds is the launches: they are repeated here as they were."""
     dev = Emulated()
     plan, grads, groups = optimizer(dev, count=1, lr=0.5)
-    held = []
-    launch, dev.launch = dev.launch, lambda *a: held.append(a)
-    plan.step(grads, Given(groups, 1.0))
+    held = capture(dev, lambda: plan.step(grads, Given(groups, 1.0)))
     p, g = plan.params[0].array.copy(), grads[0].array
     for lr in (0.5, 0.125):
         groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": lr})
         plan.refresh(Given(groups, 1.0))
-        for call in held:
-            launch(*call)
+        dev.replay(held)
         p -= np.float32(lr) * g
         same_bits(plan.params[0].array, p)
     assert plan.progress()[0] == [2]
+
+
+def test_a_graph_and_the_steps_between_its_replays_leave_each_other_alone():
+    """Each has gradients and a scale of its own, also after ``refresh``, and a step before it may be under way yet."""
+    dev = Emulated()
+    plan, grads, groups = optimizer(dev, count=1, lr=0.5)
+    other = Foreign(tame(20, np.float32, 99))
+    p = plan.params[0].array.copy()
+    plan.step([other], Given(groups, 2.0))
+    dev.uploads.clear()
+    held = capture(dev, lambda: plan.step(grads, Given(groups, 4.0), max_norm=0.25))
+    assert dev.uploads == []
+    for lr in (0.5, 0.125):
+        groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": lr})
+        plan.refresh(Given(groups, 1.0))
+        dev.replay(held)
+        plan.step([other], Given(groups, 2.0))
+        dev.replay(held)
+    want = step.Plan("rules.sgd", ["p"], [p], [[None, *NOTHING]], [0], [groups[0].stages], [0], [0.0])
+    groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": 0.5})
+    want.step([other.array], Given(groups, 2.0))
+    for lr in (0.5, 0.125):
+        groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": lr})
+        want.step([grads[0].array], Given(groups, 4.0), max_norm=0.25)
+        want.step([other.array], Given(groups, 2.0))
+        want.step([grads[0].array], Given(groups, 4.0), max_norm=0.25)
+    same_bits(plan.params[0].array, p)
+
+
+def test_the_host_waits_for_no_upload():
+    """While the device has read none, each upload has memory of its own; after that, it is used again."""
+    dev = Emulated()
+    ring, to = device_cuda.Ring(dev, 8), dev.allocate(8)
+    dev.behind = True
+    for k in range(200):
+        ring.upload(dev.stream("other"), [(to.address, np.full(8, k, np.uint8))])
+    assert [int(room[0]) for room, _ in ring.slots] == list(range(200))
+    dev.behind = False
+    for _ in range(300):
+        ring.upload(dev.stream("other"), [(to.address, np.full(8, 77, np.uint8))])
+    assert len(ring.slots) == 200
+
+
+def test_gradients_that_are_new_tensors_each_step(monkeypatch):
+    """As a backward pass makes them: other memory, also aligned in another way; they need no closer look."""
+    torch = pytest.importorskip("torch")
+    looked, known = [], arrays_cuda.view
+
+    def view(a, name):
+        if not arrays_cuda.is_tensor(a):
+            return known(a, name)
+        looked.append(name)
+        return arrays_cuda.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+
+    monkeypatch.setattr(arrays_cuda, "view", view)
+    dev, sizes = Emulated(), (37, 5, 20)
+    params = [torch.from_numpy(tame(n, np.float32, n)) for n in sizes]
+    want = [p.numpy().copy() for p in params]
+    plan, reference = (
+        made("rules.sgd", ["a", "b", "c"], given, [[None, *NOTHING]] * 3, [0] * 3, [SGD.stages], [0] * 3, [0.0] * 3)
+        for made, given in ((functools.partial(engine_cuda.Plan, dev), params), (step.Plan, want))
+    )
+    for t in range(6):
+        rooms = [torch.zeros(64) for _ in sizes]
+        ahead = [(-room.data_ptr() // 4 + t * k) % 4 for k, room in enumerate(rooms)]
+        grads = [room[a : a + n] for room, a, n in zip(rooms, ahead, sizes, strict=True)]
+        for k, g in enumerate(grads):
+            g.copy_(torch.from_numpy(tame(len(g), np.float32, 10 * t + k)))
+        given = [None if t in (2, 3) and k == 1 else g for k, g in enumerate(grads)]
+        looked.clear()
+        plan.step(given, Given([SGD], 1.0), max_norm=0.5)
+        assert bool(looked) == (t in (0, 2, 4)), t
+        reference.step([g if g is None else g.numpy() for g in given], Given([SGD], 1.0), max_norm=0.5)
+        for p, b in zip(params, want, strict=True):
+            same_bits(p.numpy(), b)
+    with pytest.raises(ValueError, match="share memory"):
+        plan.step([*grads[:2], params[2][:20]], Given([SGD], 1.0))
+    odd = torch.zeros(21 * 4 + 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="aligned"):
+        plan.step([*grads[:2], torch.frombuffer(odd.numpy(), dtype=torch.float32, count=20, offset=2)],
+                  Given([SGD], 1.0))  # fmt: skip
+    monkeypatch.setattr(torch.Tensor, "get_device", lambda self: 1)
+    with pytest.raises(TypeError, match="cuda:-1"):
+        plan.step([torch.zeros(n) for n in sizes], Given([SGD], 1.0))
 
 
 def test_a_schedule_is_asked_for_the_steps_that_were_taken():

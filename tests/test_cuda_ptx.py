@@ -1,10 +1,8 @@
 """What the GPU is given to run, without one: instructions counted in PTX, registers by ptxas."""
 
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +22,6 @@ HOPPER = (9, 0)
 KERNELS = sorted({rule.kernel for rule in RULES.values()})
 STORAGE = {"f32": ("f32", "f32", "f32"), "f64": ("f64", "f64", "f64"), "bf16": ("bf16", "bf16", "f32"),
            "f16": ("f16", "f16", "bf16"), "bf16 g": ("f32", "bf16", "f32")}  # fmt: skip
-PTXAS = shutil.which("ptxas", path=f"{sysconfig.get_paths()['purelib']}/nvidia/cu13/bin") or shutil.which("ptxas")
 
 
 def combination(stem, storage, **stages):
@@ -53,7 +50,7 @@ def full():
 
 def ptx_of(kernel, cc=HOPPER):
     """Return the PTX of a kernel, linked as its machine code is."""
-    text = compile_cuda.link(compile_cuda.ltoir(kernel, cc), cc, "ptx").decode().rstrip("\0")
+    text = compile_cuda.link(kernel, cc, "ptx").decode().rstrip("\0")
     assert len(re.findall(r"\.entry", text)) == 1
     return text
 
@@ -148,9 +145,10 @@ ROWS = {"slopes": (("group_lasso", 1),), "shrink": ("max_norm", 1)}
 @pytest.mark.parametrize("picked", [False, True])
 @pytest.mark.parametrize("storage", ["f32", "f64", "bf16"])
 def test_rows(storage, picked):
-    kernel = Rows(adam(storage, picked=picked, lagging=picked, **ROWS))
-    ptx = ptx_of(kernel)
+    c = adam(storage, picked=picked, lagging=picked, **ROWS)
+    ptx = ptx_of(Rows(c))
     found = clean(ptx)
+    assert sums(found, r"st\.global\.(v4\.[fub]32|v2\.[fub]64)") == vectors(c, c.written)
     assert parameters(ptx) == ["u64"] * 4
     assert sums(found, r"bar.*|barrier.*") > 0
     assert sums(found, r"(ld|st)\.shared\.f64") > 0
@@ -206,30 +204,47 @@ def test_leaves(kind):
     assert sums(found, r"mul\.rn\.f64|add\.rn\.f64") > 0
 
 
-@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+def registers(kernel, cc):
+    """Return how many registers a kernel takes, by the assembler inside nvJitLink; nothing is kept elsewhere."""
+    from cuda.bindings import nvjitlink
+
+    code, told = compile_cuda.ltoir(kernel, cc), [*compile_cuda.options(kernel, cc), "-verbose"]
+    handle = nvjitlink.create(len(told), told)
+    nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+    nvjitlink.complete(handle)
+    said = bytearray(nvjitlink.get_info_log_size(handle))
+    nvjitlink.get_info_log(handle, said)
+    nvjitlink.destroy(handle)
+    said = said.decode()
+    assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", said), said
+    return int(re.search(r"Used (\d+) registers", said).group(1))
+
+
 @pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0), (12, 0)], ids=str)
-@pytest.mark.parametrize(("what", "most"), [("adam f32", 56), ("adam bf16", 64), ("norm", 32), ("prepare", 128),
-                                            ("rows", 128), ("all f32", 128), ("all bf16", 128)])  # fmt: skip
-def test_registers(what, most, cc, tmp_path):
+@pytest.mark.parametrize(
+    ("what", "most"),
+    [("adam f32", 56), ("adam bf16", 64), ("norm", 32), ("prepare", 72), ("limited", 72), ("rows", 80),
+     ("all f32", 64), ("all bf16", 80)],
+)  # fmt: skip
+def test_registers(what, most, cc):
     kernel = {
         "adam f32": lambda: Update(adam("f32")),
         "adam bf16": lambda: Update(adam("bf16")),
         "norm": lambda: Leaves("f32"),
-        "prepare": lambda: Prepare("adam", 6, True),
+        "prepare": lambda: Prepare("adam", 6, False),
+        "limited": lambda: Prepare("adam", 6, True),
         "rows": lambda: Rows(adam("f32", **ROWS)),
         "all f32": lambda: Update(adam("f32", **full())),
         "all bf16": lambda: Update(adam("bf16", rounding="stochastic", **full())),
     }[what]()
-    path = tmp_path / "kernel.ptx"
-    path.write_text(ptx_of(kernel, cc))
-    done = subprocess.run([PTXAS, "-v", f"-arch=sm_{cc[0]}{cc[1]}", path, "-o", tmp_path / "kernel.cubin"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
-    assert spills.groups() == ("0", "0", "0"), done.stderr
-    used = int(re.search(r"Used (\d+) registers", done.stderr).group(1))
-    threads = {(7, 5): 1024, (12, 0): 1536}.get(cc, 2048)  # that a multiprocessor holds, of 65536 registers
-    assert used <= max(most, {1024: 64, 1536: 40}.get(threads, 0)), used
+    assert registers(kernel, cc) <= most
+
+
+@pytest.mark.parametrize("cc", [(7, 5), (9, 0)], ids=str)
+@pytest.mark.parametrize("stem", KERNELS)
+def test_registers_of_all_rules(stem, cc):
+    """64 let a multiprocessor be full at 7.5, and half full at 9.0."""
+    assert registers(Update(combination(stem, "f32")), cc) <= 64
 
 
 def test_the_check_finds_what_it_looks_for():
@@ -242,12 +257,24 @@ def test_the_check_finds_what_it_looks_for():
             clean(ptx.replace(old, new))
 
 
+def test_numpy_2_5_will_do():
+    """Numba wants a name that it no longer has; nothing else sees that it had it for a while."""
+    code = """
+import numpy
+vars(numpy).pop("row_stack", None)
+from pyopt.kernels import compile_cuda, kernels_cuda
+assert compile_cuda.ltoir(kernels_cuda.Lag(), (9, 0))
+assert "row_stack" not in vars(numpy)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
 def test_the_same_code_in_every_process(tmp_path):
     """Two processes write the same bytes, or the cache would depend on who came first."""
     code = """
 import hashlib
 from pyopt.kernels import compile_cuda, kernels_cuda
-code = compile_cuda.link(compile_cuda.ltoir(kernels_cuda.Leaves("f32"), (9, 0)), (9, 0))
+code = compile_cuda.link(kernels_cuda.Leaves("f32"), (9, 0))
 print(hashlib.sha256(code).hexdigest())
 """
     made = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -49,6 +49,19 @@ def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
 # ---- some rows
 
 
+def test_a_bad_sum_of_rows_makes_no_later_step_none(by):
+    """Where a row comes twice, its sum is looked at also where no step is to be skipped."""
+    p = tame((4, 3), np.float32)
+    for by_itself in [by] if by != "emulated" else [by, None]:
+        with stepping(by_itself):
+            opt = pyopt.SGD([p.copy()], lr=0.1)
+            opt.step_rows([1, 1], np.full((2, 3), np.inf, np.float32))
+            opt.skip_nonfinite = True
+            opt.step([np.ones((4, 3), np.float32)])
+            assert not opt.skipped
+            assert opt.state[0]["step"] == 2
+
+
 def stepped_rows(by, rule, shape, count, kind, **options):
     """Return what some steps of rows leave, and a step of all after them."""
     rng = np.random.default_rng(0)

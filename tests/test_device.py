@@ -173,12 +173,25 @@ def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):
     params = [torch.zeros(6, 2), torch.zeros(3)]
     found = tensors_cuda.Tensors(["a", "b"], params, [[None] * 5] * 2)
     grads = [torch.ones(6, 2), torch.ones(3)]
-    assert [v.address for v in found.check(tuple(grads), False)] == [g.data_ptr() for g in grads]
-    assert found.check(tuple(g.detach() for g in grads), False) is None
-    assert found.check((grads[0], torch.ones(3)), False) is not None
-    assert found.check((None, grads[1]), False)[0] is None
-    assert found.check((None, grads[1]), False) is None
-    assert found.check((grads[0], None), False)[1] is None
+
+    def looked(*given):
+        looks = found.check(given, False)
+        if looks is not None:
+            assert found.check(given, False) is not None  # to look is not yet to step
+            found.accept(looks)
+        return looks
+
+    looks = looked(*grads)
+    assert [v.address for v in looks.views] == looks.addresses.tolist() == [g.data_ptr() for g in grads]
+    assert looked(*(g.detach() for g in grads)) is None
+    other = torch.ones(3)
+    looks = looked(grads[0], other)
+    assert looks.views is None
+    assert looks.addresses.tolist() == [grads[0].data_ptr(), other.data_ptr()]
+    assert looked(None, grads[1]).views[0] is None
+    assert looked(None, grads[1]) is None
+    assert looked(None, other).addresses.tolist() == [0, other.data_ptr()]
+    assert looked(grads[0], None).views[1] is None
     for wrong in (grads[0].view(2, 6), grads[0].view(2, 6).T):
         with pytest.raises(ValueError, match=r"shape|strides"):
             found.check((wrong, None), False)

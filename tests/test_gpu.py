@@ -104,6 +104,71 @@ def test_a_graph_with_another_learning_rate(torch):
     assert b.state[0]["step"] == 4
 
 
+def test_a_graph_of_a_whole_iteration(torch):
+    """Its gradients are made anew in memory of the graph; steps between the replays have others."""
+    here, there = both(torch)
+    x = torch.nn.Parameter(there)
+    a = pyopt.AdamW([here], lr=0.1, max_grad_norm=1.0)
+    b = pyopt.AdamW([x], lr=0.1, max_grad_norm=1.0)
+    (g, h), (g2, h2) = both(torch, seed=1), both(torch, seed=2)
+
+    def iteration():
+        x.grad = None
+        (x * h).sum().backward()
+        b.step([x.grad], grad_scale=2.0)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        iteration()
+    torch.cuda.current_stream().wait_stream(side)
+    a.step([g], grad_scale=2.0)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        iteration()
+    for lr in (0.1, 0.05):
+        for opt in (a, b):
+            opt.param_groups[0]["lr"] = lr
+        b.write_hypers()
+        graph.replay()
+        b.step([h2])
+        graph.replay()
+        for grad, scale in ((g, 2.0), (g2, 1.0), (g, 2.0)):
+            a.step([grad], grad_scale=scale)
+    torch.cuda.synchronize()
+    same_bits(x.detach().cpu().numpy(), here)
+
+
+def test_a_graph_of_the_first_step(torch):
+    """What is made once is made while the graph is captured, also new kernels."""
+    here, there = both(torch, 1001)
+    g, h = both(torch, 1001, seed=1)
+    a, b = pyopt.Lion([here], lr=0.1, max_tensor_norm=1.0), pyopt.Lion([there], lr=0.1, max_tensor_norm=1.0)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        b.step([h])
+    for _ in range(2):
+        graph.replay()
+        a.step([g])
+    torch.cuda.synchronize()
+    same_bits(there.cpu().numpy(), here)
+    table = torch.ones((5, 7), device="cuda")
+    c, values = pyopt.SGD([table], lr=0.1), torch.ones((1, 7), device="cuda")
+    with pytest.raises(RuntimeError, match="cannot hold"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        c.step_rows([1], values)
+
+
+def test_a_gradient_on_another_gpu_is_refused(torch):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU")
+    _, there = both(torch, 10)
+    opt = pyopt.SGD([there], lr=0.1)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="cuda:1"):
+            opt.step([there.to("cuda:1")])
+        opt.step([torch.ones_like(there)])
+
+
 def test_nothing_is_waited_for(torch):
     _, there = both(torch)
     _, h = both(torch, seed=1)

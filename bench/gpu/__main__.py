@@ -1,8 +1,9 @@
-"""Run the benches: ``python -m bench.gpu --out results.json [--quick]``."""
+"""Run the benches: ``python -m bench.gpu --out results.json [--seconds 600]``; what matters most comes first."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import time
@@ -13,12 +14,16 @@ from typing import Any
 import torch
 
 import pyopt
+from pyopt.kernels.rules import RULES
 
 from ..shapes import gpt2_small, resnet50
 from . import steps, timing
 
 Shapes = Sequence[tuple[int, ...]]
 SMALL = 1 << 20  # elements up to which what a call costs the host would hide the rest: graphs
+LARGE = 1 << 30  # elements from which on not everybody's arrays fit into memory at once
+COMPILED = ("2^24", "2^27", "ResNet-50")  # elsewhere torch.compile takes minutes
+OUTSIDE = ("cupy", "bitsandbytes", "compile")  # what no graph of PyTorch's takes up: not on its stream
 
 
 def gpt2_xl() -> list[tuple[int, ...]]:
@@ -33,9 +38,10 @@ def gpt2_xl() -> list[tuple[int, ...]]:
 
 def cases() -> dict[str, Shapes]:
     """Return the shapes of each case."""
-    single = {f"2^{k}": [(1 << k,)] for k in (16, 20, 24, 27, 28)}
-    return {**single, "ResNet-50": resnet50(), "GPT-2 small": gpt2_small(), "GPT-2 XL": gpt2_xl(),
-            "3000 x 3500": [(3500,)] * 3000}  # fmt: skip
+    single = {f"2^{k}": [(1 << k,)] for k in (27, 16, 24, 20, 28)}
+    models = {"3000 x 3500": [(3500,)] * 3000, "GPT-2 small": gpt2_small(), "ResNet-50": resnet50(),
+              "GPT-2 XL": gpt2_xl()}  # fmt: skip
+    return {"2^27": single.pop("2^27"), "3000 x 3500": models.pop("3000 x 3500"), **single, **models}
 
 
 def size(shapes: Shapes) -> int:
@@ -57,7 +63,8 @@ def measure(shapes: Shapes, makers: dict[str, Callable[[], Callable[[], object]]
             calls = copies(make, n * moved)
             for call in calls:
                 call()
-            contenders[name] = timing.captured(calls) if n <= SMALL and "compile" not in name else calls
+            graphs = n <= SMALL and not any(word in name for word in OUTSIDE)
+            contenders[name] = timing.captured(calls) if graphs else calls
         except Exception as error:  # noqa: BLE001 - what a peer cannot do must not end the others
             missing[name] = f"{type(error).__name__}: {error}"
             torch.cuda.synchronize()
@@ -70,52 +77,64 @@ def measure(shapes: Shapes, makers: dict[str, Callable[[], Callable[[], object]]
             "missing": missing}  # fmt: skip
 
 
-def adamw(shapes: Shapes) -> dict[str, Any]:
+def adamw(name: str, shapes: Shapes) -> dict[str, Any]:
     """Race AdamW."""
+    n = size(shapes)
     makers: dict[str, Any] = {
         "pyopt": lambda: steps.steps("adamw", shapes, lr=1e-3),
-        "copy": lambda: steps.copy(28 * size(shapes)),
-        "torch fused": lambda: steps.torch_adamw(shapes, fused=True),
-        "torch foreach": lambda: steps.torch_adamw(shapes, foreach=True),
-        "torch compile": lambda: steps.torch_compiled(shapes),
+        "copy": lambda: steps.copy(28 * n),
+        "torch fused": lambda: steps.torch_adamw(shapes, fused=True, capturable=n <= SMALL),
+        "torch foreach": lambda: steps.torch_adamw(shapes, foreach=True, capturable=n <= SMALL),
     }
-    makers |= {name: (lambda name=name: steps.peers(shapes)[name]) for name in steps.peers([(1,)])}
+    if name in COMPILED:
+        makers["torch compile"] = lambda: steps.torch_compiled(shapes)
+    if n < LARGE:
+        makers |= {peer: (lambda make=make: make(shapes)) for peer, make in steps.peers().items()}
     return measure(shapes, makers, 28)
+
+
+def whole_step(name: str, shapes: Shapes) -> dict[str, Any]:
+    """Race the whole step."""
+    makers = {"pyopt": lambda: steps.whole_step(shapes), "copy": lambda: steps.copy(44 * size(shapes)),
+              "torch": lambda: steps.torch_whole_step(shapes, capturable=size(shapes) <= SMALL)}  # fmt: skip
+    return measure(shapes, makers, 44)
+
+
+def one_rule(rule: str) -> dict[str, Any]:
+    """Race a rule and the copy."""
+    moved, shapes = 12 + 8 * sum(state.when is None for state in RULES[rule].states), [(1 << 26,)]
+    makers: dict[str, Any] = {"pyopt": lambda: steps.steps(rule, shapes), "copy": lambda: steps.copy(moved << 26)}
+    return measure(shapes, makers, moved)
 
 
 def main() -> None:
     """Write all results to a file, after each case anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="the smallest case only")
-    args = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=600, help="begin no case after so many")
+    args, start = parser.parse_args(), time.perf_counter()
     found: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(0), "torch": torch.__version__, "python": platform.python_version(),
-        "config": pyopt.show_config(), "time": time.strftime("%Y-%m-%d %H:%M:%S"), "cases": {},
+        "config": pyopt.show_config(), "time": time.strftime("%Y-%m-%d %H:%M:%S"), "cases": {}, "left out": [],
     }  # fmt: skip
-
-    def note(name: str, result: dict[str, Any]) -> None:
-        found["cases"][name] = result
-        args.out.write_text(json.dumps(found, indent=1))
-        line = ", ".join(
-            f"{k} {v['median'] * 1e6:.1f} us ({v['of the limit']:.2f})" for k, v in result["contenders"].items()
-        )
-        print(f"{name}: {line}; missing: {result['missing']}", flush=True)
-
-    for name, shapes in list(cases().items())[: 1 if args.quick else None]:
-        note(f"adamw, {name}", adamw(shapes))
-        torch.cuda.empty_cache()
+    shapes = cases()
+    jobs: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name in shapes:
+        jobs[f"adamw, {name}"] = functools.partial(adamw, name, shapes[name])
         if name in ("2^27", "GPT-2 small", "2^16"):
-            makers = {"pyopt": lambda s=shapes: steps.whole_step(s), "copy": lambda s=shapes: steps.copy(44 * size(s)),
-                      "torch": lambda s=shapes: steps.torch_whole_step(s)}  # fmt: skip
-            note(f"whole step, {name}", measure(shapes, makers, 44))
-            torch.cuda.empty_cache()
-    for rule in () if args.quick else steps.rules():
-        moved = 12 + 8 * sum(state.when is None for state in pyopt.kernels.rules.RULES[rule].states)
-        makers = {"pyopt": lambda rule=rule: steps.steps(rule, [(1 << 26,)]),
-                  "copy": lambda moved=moved: steps.copy(moved << 26)}  # fmt: skip
-        note(f"{rule}, 2^26", measure([(1 << 26,)], makers, moved))
-        torch.cuda.empty_cache()
+            jobs[f"whole step, {name}"] = functools.partial(whole_step, name, shapes[name])
+    jobs |= {f"{rule}, 2^26": functools.partial(one_rule, rule) for rule in sorted(RULES)}
+    for name, job in jobs.items():
+        if time.perf_counter() - start > args.seconds:
+            found["left out"].append(name)
+        else:
+            result = found["cases"][name] = job()
+            line = ", ".join(
+                f"{k} {v['median'] * 1e6:.1f} us ({v['of the limit']:.2f})" for k, v in result["contenders"].items()
+            )
+            print(f"{name}: {line}; missing: {result['missing']}", flush=True)
+            steps.tidy()
+        args.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

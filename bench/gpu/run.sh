@@ -7,20 +7,25 @@ out=$(realpath -m "${1:-gpu.json}")
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1
+# where the wheel of NVVM is missing, that of the toolkit serves
+export CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
 "$python" -m pip install -q --no-deps --no-build-isolation -e .
 "$python" -c 'import pyopt; assert "cuda" in pyopt.show_config()'
 mkdir -p "$(dirname "$out")"
 
 status=0
-timeout 200 "$python" -m pytest -q -p no:cacheprovider -m gpu tests \
+workers=() # most of the time goes into compiling
+if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 12); fi
+timeout 170 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -m gpu tests/test_gpu.py tests \
     --ignore=tests/test_estimators.py 2>&1 | tee "$out.tests" || status=$?
+timeout 50 "$python" -m bench.gpu.small || status=$? # compiles what the sanitizers are to see
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu.small \
+        timeout 40 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu.small \
             2>&1 | tee "$out.$tool" || status=$?
     done
 else
     echo "no compute-sanitizer" | tee "$out.memcheck"
 fi
-timeout 200 "$python" -m bench.gpu --out "$out"
+timeout 140 "$python" -m bench.gpu --out "$out" --seconds 100
 exit "$status"

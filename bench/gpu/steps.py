@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +12,10 @@ import numpy as np
 import torch
 
 import pyopt
-from pyopt.kernels.rules import RULES
 
 Call = Callable[[], object]
 Shapes = Sequence[tuple[int, ...]]
+PIECE = 1 << 30  # bytes that a copy takes at a time
 CLASSES = {cls.rule.name: cls for cls in vars(pyopt).values() if isinstance(cls, type) and hasattr(cls, "rule")}
 
 
@@ -50,13 +52,13 @@ def torch_compiled(shapes: Shapes) -> Call:
     return torch.compile(step, fullgraph=False)
 
 
-def torch_whole_step(shapes: Shapes) -> Call:
+def torch_whole_step(shapes: Shapes, **how: bool) -> Call:
     """Return the same whole step of torch's own parts: foreach, the scaler's check, the fused AdamW."""
     params = [torch.nn.Parameter(p) for p in tensors(shapes)]
     grads, emas = tensors(shapes, 1e-2), [p.detach().clone() for p in params]
     for p, g in zip(params, grads, strict=True):
         p.grad = g
-    opt = torch.optim.AdamW(params, lr=1e-3, fused=True)
+    opt = torch.optim.AdamW(params, lr=1e-3, fused=True, **how)
     found, inverse = torch.zeros(1, device="cuda"), torch.full((1,), 1 / 128.0, device="cuda")
     opt.found_inf = found
 
@@ -73,35 +75,55 @@ def torch_whole_step(shapes: Shapes) -> Call:
 
 
 def copy(bytes_moved: int) -> Call:
-    """Return a copy on the device that reads and writes so many bytes in all: the limit."""
-    a, b = (torch.empty(max(1, bytes_moved // 2), dtype=torch.uint8, device="cuda") for _ in range(2))
-    return lambda: b.copy_(a)
+    """Return copies on the device that read and write so many bytes in all: the limit. Large ones go piece by piece."""
+    size = max(1, bytes_moved // 2)
+    pieces = -(-size // PIECE)
+    a, b = (torch.empty(-(-size // pieces), dtype=torch.uint8, device="cuda") for _ in range(2))
+
+    def call() -> None:
+        for _ in range(pieces):
+            b.copy_(a)
+
+    return call
 
 
-def peers(shapes: Shapes) -> dict[str, Call]:
-    """Return the other libraries' AdamW, as far as they are installed."""
-    found: dict[str, Call] = {}
+def peers() -> dict[str, Callable[[Shapes], Call]]:
+    """Return what makes the other libraries' AdamW, as far as they are installed."""
+    found: dict[str, Callable[[Shapes], Call]] = {}
     if importlib.util.find_spec("bitsandbytes"):
-        import bitsandbytes
-
-        params = [torch.nn.Parameter(p) for p in tensors(shapes)]
-        for p, g in zip(params, tensors(shapes, 1e-2), strict=True):
-            p.grad = g
-        found["bitsandbytes 32 bit"] = bitsandbytes.optim.AdamW32bit(params, lr=1e-3).step
+        found["bitsandbytes 32 bit"] = bitsandbytes_adamw
     if importlib.util.find_spec("cupy"):
-        import cupy
-
-        @cupy.fuse
-        def adamw(p: Any, g: Any, m: Any, v: Any) -> Any:
-            m[...] = m + 0.1 * (g - m)
-            v[...] = 0.999 * v + 0.001 * (g * g)
-            p[...] = p * (1 - 1e-5) - 1e-3 * m / (cupy.sqrt(v) + 1e-8)
-
-        rows = [[cupy.zeros(shape, np.float32) for shape in shapes] for _ in range(4)]
-        found["cupy.fuse"] = lambda: [adamw(*row) for row in zip(*rows, strict=True)]
+        found["cupy.fuse"] = cupy_adamw
     return found
 
 
-def rules() -> list[str]:
-    """Return the names of all rules."""
-    return sorted(RULES)
+def bitsandbytes_adamw(shapes: Shapes) -> Call:
+    """Return bitsandbytes' AdamW."""
+    import bitsandbytes
+
+    params = [torch.nn.Parameter(p) for p in tensors(shapes)]
+    for p, g in zip(params, tensors(shapes, 1e-2), strict=True):
+        p.grad = g
+    return bitsandbytes.optim.AdamW32bit(params, lr=1e-3).step  # type: ignore[no-any-return]
+
+
+def cupy_adamw(shapes: Shapes) -> Call:
+    """Return AdamW as CuPy fuses it, on the default stream, which is also PyTorch's."""
+    import cupy
+
+    @cupy.fuse
+    def adamw(p: Any, g: Any, m: Any, v: Any) -> Any:
+        m[...] = m + 0.1 * (g - m)
+        v[...] = 0.999 * v + 0.001 * (g * g)
+        p[...] = p * (1 - 1e-5) - 1e-3 * m / (cupy.sqrt(v) + 1e-8)
+
+    rows = [[cupy.zeros(shape, np.float32) for shape in shapes] for _ in range(4)]
+    return lambda: [adamw(*row) for row in zip(*rows, strict=True)]
+
+
+def tidy() -> None:
+    """Give all memory back that nobody uses."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()

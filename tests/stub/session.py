@@ -62,7 +62,7 @@ def plan_of(count):
 
 
 def uploads():
-    """Nothing is uploaded while nothing changes, and captured uploads have memory of their own."""
+    """Nothing is uploaded while nothing changes, nor by a step that is captured, and the host waits for no upload."""
     copies = ctypes.c_long.in_dll(STUB, "stub_copies")
     plan, grads, group = plan_of(3)
     plan.step(grads, Given([group], 1.0))
@@ -70,15 +70,24 @@ def uploads():
     for _ in range(10):
         plan.step(grads, Given([group], 1.0))
     assert copies.value == first
-    for k in range(10):  # more than the ring has slots
+    for k in range(10):
         group.refresh({**OPTIONS, **group.h._asdict(), "lr": 0.1 * k})
         plan.step(grads, Given([group], 1.0))
     assert copies.value == first + 20
+    assert len(plan.ring.slots) == 1
+    ctypes.c_int.in_dll(STUB, "stub_busy").value = 1
+    for k in range(10):
+        group.refresh({**OPTIONS, **group.h._asdict(), "lr": 0.2 * k})
+        plan.step(grads, Given([group], 1.0))
+    ctypes.c_int.in_dll(STUB, "stub_busy").value = 0
+    assert len(plan.ring.slots) == 11
+    before = copies.value
     ctypes.c_int.in_dll(STUB, "stub_capturing").value = 1
     plan.step(grads[::-1], Given([group], 1.0))
     ctypes.c_int.in_dll(STUB, "stub_capturing").value = 0
-    assert len(plan.ring.captured) == 1
-    assert plan.progress()[0] == [22] * 3
+    assert len(plan.graphs) == 1
+    assert copies.value == before + 1  # of tables that nothing else reads, at once
+    assert plan.progress()[0] == [32] * 3
 
 
 def speed():
