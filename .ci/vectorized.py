@@ -1,9 +1,10 @@
 """Check that gcc vectorised every innermost loop of every tile function and its helpers, on every instruction set.
 
-It builds with the flags of setup.py into a temporary folder and reads gcc's own notes (-fopt-info-vec), loop by loop,
-in float32 and float64. Nothing else tells: a tile that has fallen back to scalar code gives the same bits, only slower.
+It builds with the flags of setup.py and reads gcc's own notes (-fopt-info-vec), loop by loop, in float32 and float64.
+Nothing else tells: a tile that has fallen back to scalar code gives the same bits, only slower.
 
     python .ci/vectorized.py            # CC and the like as for setup.py
+    python .ci/vectorized.py FOLDER     # and leaves the package there, as a wheel would hold it
 """
 
 import os
@@ -61,9 +62,12 @@ NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using 
 def build(folder):
     """Compile everything; return gcc's notes."""
     flags = f"{os.environ.get('CFLAGS', '')} -fopt-info-vec-optimized"
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--force", "--build-lib", folder, "--build-temp", folder]
-    env = {**os.environ, "CFLAGS": flags}
-    done = subprocess.run(command, cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, check=False)
+    with tempfile.TemporaryDirectory() as objects:
+        command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", folder]
+        # -j 1: two compilers at once would write their notes into one another
+        command += ["build_ext", "--force", "-j", "1", "--build-lib", folder, "--build-temp", objects]
+        env = {**os.environ, "CFLAGS": flags}
+        done = subprocess.run(command, cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(f"{done.stderr}\nthe build failed")
     return done.stderr
@@ -113,7 +117,7 @@ def main():
     engine = {"arrays", "each", "measure", "memory", "plan", "rows", "sweep", "threads", "walk"}
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
     with tempfile.TemporaryDirectory() as folder:
-        notes = build(folder)
+        notes = build(*sys.argv[1:] or [folder])
     widths: dict[tuple[str, int], int] = {}
     for isa, line, width in NOTE.findall(notes):
         widths[isa, int(line)] = max(int(width), widths.get((isa, int(line)), 0))
