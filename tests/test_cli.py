@@ -21,7 +21,7 @@ def call(folder, *args, **environment):
     """Run ``pyopt`` in ``folder`` and return what became of it."""
     command = [sys.executable, "-m", "pyopt.cli", *args]
     env = {**os.environ, "COLUMNS": "160", **environment}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
 def figures(code, out, err):

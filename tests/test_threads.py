@@ -24,11 +24,11 @@ POSIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no f
 OPENMP = pytest.mark.skipif(not engine.has_openmp(), reason="built without OpenMP: every step is serial")
 
 
-def python(text, timeout=60, **environment):
+def python(text, **environment):
     """Run a program in a new process; return what it printed."""
     environment = {key: value for key, value in (os.environ | environment).items() if value is not None}
     command = [sys.executable, "-c", textwrap.dedent(text)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
