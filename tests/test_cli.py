@@ -262,10 +262,3 @@ def test_a_missing_extra_is_one_line(tmp_path, missing):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"pyopt: {missing} is missing: pip install 'pyopt-kernels[demo]'\n"
-
-
-def test_import_brings_none_of_the_extras(tmp_path):
-    extras = ("typer", "rich", "skops", "sklearn", "matplotlib", "torch", "scipy")
-    code = f"import sys, pyopt; print(set({extras}) & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"

@@ -17,6 +17,7 @@ FOREIGN = [
     "cupy",
     "sklearn",
     "scipy",
+    "skops",
     "typer",
     "rich",
     "matplotlib",
