@@ -242,7 +242,7 @@ def test_functional_takes_stored_arrays(isa):
 # ---- what rounding is good for
 
 
-def decayed(rounding, steps=100_000, n=2000):
+def decayed(rounding, steps=100_000, n=100_000):
     """Return bfloat16 ones after steps that take away 1e-5 of them each, as float32 or what they stand for."""
     p, zero = np.ones(n, BF16), np.zeros(n, BF16)
     opt = pyopt.SGD([p], lr=1.0, weight_decay=1e-5, rounding=rounding, seed=1)
