@@ -160,7 +160,6 @@ cdef class Memory:
     cdef check(self, tuple grads, bint zero):
         """Check every array; on return data[G] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
-        cdef int writeable = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED
         cdef int kind
         cdef bint moved = not self.separate
         cdef Tensor* t

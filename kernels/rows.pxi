@@ -138,7 +138,6 @@ cdef class Plan(WholePlan):
         active += 1
         try:
             self.check_rows(i, indices, values)
-            self.separate = False               # data[G] changes
             t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
             t.data[G] = <char*>cnp.PyArray_DATA(values)
             self.nworks = 0

@@ -51,7 +51,7 @@ def update(m: Memory, c: Combination) -> Any:
     pair, four, record = m.load("u64", 2), m.load("u32", 4), m.load("u64", c.record)
     scalars, order = m.load(c.real, Places(c).count), m.pick(addresses_of(c))
     rows, clear = group_of_rows(m, c), zeros(m, c.g, 1)
-    words, zero, bytes_g, picked = u8(8 * c.record), c.zero, u8(c.g.size), c.picked
+    words, zero, bytes_g = u8(8 * c.record), c.zero, u8(c.g.size)
     at_length = c.addresses + 1
 
     def body(block, thread, threads, table, chunks, given, picks, kept):  # type: ignore[no-untyped-def]
@@ -65,7 +65,7 @@ def update(m: Memory, c: Combination) -> Any:
             return
         noise = four(row)
         if noise[0] == u4(0):
-            if zero and not picked:
+            if zero:
                 i = start * length + u8(thread)
                 while i < (start + count) * length:
                     clear(g + i * bytes_g)

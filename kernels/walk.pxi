@@ -170,7 +170,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     of.rule(x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
-        if c.step_count == 0 or w.uniform:
+        if w.uniform:
             of.fill(&pair[1], &w.steps, &x.n)
         else:
             for j in range(c.step_count):
@@ -317,5 +317,4 @@ cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row
         if t.kind[P] != native(t):
             store(c, t, w, P, k, n, a[0], <char*>scratch.d)
         k = k + n
-    t.decayed[row] = t.decayed[t.rows]
     restore_mode(mode)
