@@ -139,15 +139,24 @@ def outcome(opt):
 
 
 def run(rule, params, grads, by="reference", threads=1, grad_scale=1.0, zero_grads=False, **kwargs):
-    """Step copies of ``params`` through copies of ``grads``, a list for each step; return the outcome."""
+    """Step copies of ``params`` through copies of ``grads``, a list for each step; return the outcome.
+
+    Gradients that are not zeroed must stay as they were.
+    """
     params = [p.copy(order="K") for p in params]
-    grads = [[None if g is None else g.copy(order="K") for g in row] for row in grads]
+    given, grads = grads, [[None if g is None else g.copy(order="K") for g in row] for row in grads]
     with stepping(by, threads):
         opt = make(rule, params, **kwargs)
         for row in grads:
             opt.step(row, grad_scale=grad_scale, zero_grads=zero_grads)
-    left = {f"g[{t}, {i}]": g for t, row in enumerate(grads) for i, g in enumerate(row) if g is not None}
-    return outcome(opt) | (left if zero_grads else {})
+    left, before = (
+        {f"g[{t}, {i}]": g for t, row in enumerate(x) for i, g in enumerate(row) if g is not None}
+        for x in (grads, given)
+    )
+    if zero_grads:
+        return outcome(opt) | left
+    same(left, before, "a step changed")
+    return outcome(opt)
 
 
 def same(got, want, label=""):

@@ -293,6 +293,16 @@ def test_parameter_changed_in_place(rule, change):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("change", [resized, shrunk, moved, retyped, swapped, integers, locked])
+def test_parameter_changed_in_place_before_a_step_of_rows(change):
+    p = np.ones(20)
+    opt = pyopt.SGD([p], lr=0.1)
+    change(p)
+    with refused((ValueError, TypeError), "params[0]", opt=opt, arrays=[p]):
+        opt.step_rows([1], np.ones(1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_parameter_reshaped_in_place(rule):
     """The memory is the same: gradients must have the new shape from then on."""
     p = np.ones(20)

@@ -170,6 +170,7 @@ def test_limits_can_be_written_between_steps(isa):
         np.testing.assert_allclose(p, -1.5, rtol=1e-6)
         opt.max_grad_norm, opt.param_groups[0]["clip_value"] = None, 0.5
         opt.step([g])
+        assert opt.grad_norm is None
         np.testing.assert_allclose(p, -2.0, rtol=1e-6)
         opt.max_grad_norm = -1.0
         with refused(ValueError, "max_grad_norm=-1.0", opt=opt, arrays=[g]):

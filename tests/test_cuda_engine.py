@@ -16,6 +16,7 @@ from helpers import (
     same,
     same_bits,
     some_penalty,
+    stepping,
     tame,
     variants,
     wild,
@@ -38,7 +39,7 @@ def options_of(rule):
     return {
         **everything(rule),
         "penalty": [some_penalty(kind, i) for i, kind in enumerate(GRADIENTS.values())],
-        "clip_value": 0.7, "max_tensor_norm": 2.5, "max_grad_norm": 3.0, "ema_decay": 0.9, "grad_scale": 3.0,
+        "clip_value": 0.1, "max_tensor_norm": 2.5, "max_grad_norm": 3.0, "ema_decay": 0.9, "grad_scale": 3.0,
         "zero_grads": True,
     }  # fmt: skip
 
@@ -75,8 +76,15 @@ def test_a_bad_gradient_makes_the_step_none(rule, dtype, by):
     grads = gradients(params, 3, make=tame)
     grads[1][2][4097] = np.nan
     grads[0][0] = None
-    options = {**everything(rule), "skip_nonfinite": True, "zero_grads": True}
+    options = {**everything(rule), "skip_nonfinite": True, "zero_grads": True, "max_grad_norm": 3.0}
     same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
+
+
+def test_no_element_has_a_norm_of_0(by):
+    with stepping(by):
+        opt = pyopt.SGD([np.empty(0, np.float32)], max_grad_norm=1.0)
+        opt.step([np.empty(0, np.float32)])
+    assert opt.grad_norm == 0
 
 
 # ---- storage types and proximal forms

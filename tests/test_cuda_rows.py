@@ -8,7 +8,8 @@ from device import Emulated, Foreign
 from helpers import everything, make, outcome, run, same, stepping, tame
 from pyopt import L1
 from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, codecs, engine_cuda
+from pyopt.kernels import arrays_cuda, codecs, engine_cuda, norms, rows_cuda
+from pyopt.kernels.memory_cuda import Plain
 from pyopt.kernels.rules import RULES
 
 SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
@@ -32,6 +33,7 @@ def test_penalties_by_row(shape, forms, dtype, by):
         options["prox"] = (L1(0.01), pyopt.GroupLasso(0.02)) if forms == "both" else pyopt.MaxNorm(0.7)
     params = [tame(shape, dtype, 1), tame((4, 3), dtype, 2), np.zeros((0, 3), dtype)]
     grads = [[tame(p.shape, dtype, 10 * t + i) for i, p in enumerate(params)] for t in range(2)]
+    grads[1][1] = None
     same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
 
 
@@ -41,7 +43,8 @@ def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
     params = [codecs.encode(tame((6, 17), np.float32), kind)]
     grads = [[codecs.encode(tame((6, 17), np.float32, t), kind)] for t in range(2)]
     options = {"lr": 0.1, "rounding": rounding, "seed": 5, "prox": pyopt.MaxNorm(2.0), "shadow_dtype": "float16",
-               "penalty": pyopt.GroupLasso(0.1), "state_dtype": "bfloat16", "skip_nonfinite": True}  # fmt: skip
+               "penalty": pyopt.GroupLasso(0.1), "state_dtype": "bfloat16", "skip_nonfinite": True,
+               "zero_grads": True}  # fmt: skip
     grads[0][0][3, 3] = np.nan
     same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
 
@@ -73,8 +76,8 @@ def stepped_rows(by, rule, shape, count, kind, **options):
 )
 def test_some_rows(storage, rounding, limit, by):
     shape, count = ((9, 5), 12) if by == "emulated" else ((300, 37), 1500)
-    options = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": limit, "penalty": L1(0.01),
-               "prox": pyopt.MaxNorm(4.0), "weight_decay": 0.2, "lr": 0.1,
+    options = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": limit,
+               "penalty": [L1(0.01), pyopt.GroupLasso(0.1)], "prox": pyopt.MaxNorm(4.0), "weight_decay": 0.2, "lr": 0.1,
                "max_tensor_norm": limit and 3.0}  # fmt: skip
     if storage == "bfloat16":
         options |= {"state_dtype": "bfloat16", "shadow_dtype": "float16"}
@@ -95,6 +98,19 @@ def test_rows_longer_than_a_leaf(by):
     options = {"lr": 0.1, "max_grad_norm": 1.0, "weight_decay": 0.5, "prox": pyopt.GroupLasso(0.01)}
     got, want = (stepped_rows(x, RULES["sgd"], shape, 2, np.dtype(np.float32), **options) for x in (by, "reference"))
     same(got, want)
+
+
+def test_the_sum_of_a_long_row_is_that_of_the_tree():
+    """Of any number of leaves: whole rows of so many are slow in plain Python."""
+    block, finish, rng = rows_cuda.fold_block(Plain()), rows_cuda.fold_levels(Plain()), np.random.default_rng(0)
+    for count in range(1, 100):
+        leaves, kept = rng.normal(size=count) ** 9, np.zeros(rows_cuda.FACTORS)
+        for k in range(0, count, rows_cuda.TEAMS):
+            few = leaves[k : k + rows_cuda.TEAMS]
+            kept[: few.size * rows_cuda.ROW : rows_cuda.ROW] = few
+            block(kept, np.uint64(k // rows_cuda.TEAMS), np.uint64(count - k))
+        finish(kept, np.uint64(-(-count // rows_cuda.TEAMS)))
+        assert kept[0] == norms.fold(list(leaves)), count
 
 
 def test_a_step_of_rows_that_is_not_finite(by):

@@ -130,7 +130,8 @@ def test_by_row_in_the_step(rule, dtype, isa, some):
     shapes = [(300, 77), (3, 5001), (129,), (0, 4), (4, 0), (2, 3, 4), ()]
     params = [wild(math.prod(shape), dtype, i).reshape(shape) for i, shape in enumerate(shapes)]
     grads = gradients(params, 2)
-    options = {"prox": some, "metric": "lr", "penalty": [pyopt.GroupLasso(0.1), pyopt.L1(0.1)], "lr": 0.01}
+    options = {"prox": some, "metric": "lr", "penalty": [pyopt.GroupLasso(0.1), pyopt.L1(0.1)], "lr": 0.01,
+               "ema_decay": 0.9, "shadow_dtype": "float16"}  # fmt: skip
     want = run(rule, params, grads, **options)
     for threads in (1, 2):
         same(run(rule, params, grads, by=isa, threads=threads, **options), want, f"{threads} threads")

@@ -110,8 +110,8 @@ def test_bits_are_those_of_the_reference(rule, isa, storage, rounding):
     if storage == "bfloat16":
         pytest.importorskip("ml_dtypes")
     kind = codecs.dtype(storage)
-    more = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": 20.0,
-            "penalty": pyopt.L1(0.01), "prox": pyopt.MaxNorm(4.0)}  # fmt: skip
+    more = {"rounding": rounding, "seed": 9, "ema_decay": 0.9, "max_grad_norm": 20.0, "max_tensor_norm": 15.0,
+            "penalty": [pyopt.L1(0.01), pyopt.GroupLasso(0.1)], "prox": pyopt.MaxNorm(4.0)}  # fmt: skip
     if storage == "bfloat16":
         more |= {"state_dtype": "bfloat16", "shadow_dtype": "float16"}
 
@@ -129,18 +129,33 @@ def test_bits_are_those_of_the_reference(rule, isa, storage, rounding):
         same(steps(isa, threads), want, f"{threads} threads")
 
 
+def test_rows_that_come_once_in_any_order(dtype, isa):
+    """Their gradients are read where they stand in the list: nothing is summed."""
+    order = np.random.default_rng(0).permutation(ROWS)[:150]
+    p, values = tame((ROWS, WIDTH), dtype), tame((150, WIDTH), dtype, 1)
+    want = p.copy()
+    want[order] -= dtype(0.5) * values
+    with stepping(isa, 2):
+        opt = pyopt.SGD([p], lr=0.5)
+        opt.step([np.zeros((ROWS, WIDTH), dtype)], zero_grads=True)
+        opt.step_rows(order, values)
+    same_bits(p, want)
+    same_bits(values, tame((150, WIDTH), dtype, 1), "zeroed, as the gradient of the step before:")
+
+
 def test_many_rows_are_sorted(isa):
-    """More rows than 11 bits count, so that the sort takes two turns; sums in the order of the list."""
+    """More rows than 11 bits count, for two turns of the sort; sums in the order of the list; two leaves of norms."""
     rng = np.random.default_rng(0)
-    indices = rng.integers(0, 5000, 6000)
-    values = (rng.normal(size=(6000, 3)) * 10.0 ** rng.integers(-6, 6, (6000, 1))).astype(np.float32)
+    indices = rng.integers(0, 9000, 9000)
+    values = (rng.normal(size=(9000, 3)) * 10.0 ** rng.integers(-6, 6, (9000, 1))).astype(np.float32)
     runs = []
     for by in ("reference", isa):
-        p = tame((5000, 3), np.float32)
+        p = tame((9000, 3), np.float32)
         with stepping(by, 2):
-            pyopt.SGD([p], lr=0.5).step_rows(indices, values)
-        runs.append(p)
-    same_bits(*runs)
+            opt = pyopt.SGD([p], lr=0.5, max_grad_norm=1e6)
+            opt.step_rows(indices, values)
+        runs.append({"p": p, "norm": np.array(opt.grad_norm)})
+    same(*runs)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 0), (3, 2, 700), (4, 9001)])
@@ -160,7 +175,10 @@ def test_nothing_touched_is_a_step_too(isa):
     with stepping(isa):
         opt = pyopt.Adagrad([p], max_grad_norm=1.0)
         opt.step_rows([], np.empty((0, 3)))
-    assert (opt.state[0]["step"], opt.grad_norm) == (1, 0.0)
+        assert (opt.state[0]["step"], opt.grad_norm) == (1, 0.0)
+        opt.max_grad_norm = None
+        opt.step_rows([], np.empty((0, 3)))
+    assert opt.grad_norm is None
     same_bits(p, tame((5, 3), np.float64))
 
 
@@ -181,6 +199,11 @@ def test_skips_what_is_not_finite(isa):
         values[1, 2] = 1e200  # its square overflows
         opt.step_rows([1, 2], values)
         assert not opt.skipped
+        values[1, 2] = np.inf
+        opt.skip_nonfinite, opt.max_grad_norm = False, 1.0
+        opt.step_rows([1, 2], values)
+        assert not opt.skipped
+        assert np.isnan(p[2, 2])
 
 
 def test_a_snapshot_keeps_what_lags(isa):
@@ -249,6 +272,12 @@ def test_memory_of_its_own():
     opt = pyopt.SGD([p])
     with refused(ValueError, "share memory", opt=opt, arrays=[p]):
         opt.step_rows([1, 2], p[2:4])
+    two = pyopt.SGD([p, np.ones((5, 3))])
+    g = np.ones((5, 3))
+    two.step([np.ones((5, 3)), g], zero_grads=True)
+    two.step_rows(range(5), g, 0)
+    with refused(ValueError, "share memory", opt=two, arrays=[p, g]):  # though it has just been seen with each
+        two.step([g, g], zero_grads=True)
     with refused(ValueError, "ascontiguousarray"):
         pyopt.SGD([np.ones((5, 3), order="F")]).step_rows([1], np.ones((1, 3)))
     with refused(ValueError, "single number"):

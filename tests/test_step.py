@@ -51,6 +51,9 @@ def cases(draw):
                                  (L1(0.01), NonNegative()), GroupLasso(0.01)]))  # fmt: skip
     if isinstance(prox, GroupLasso) and rule.steps is not None:
         metric = "lr"
+    penalty = [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)] + draw(
+        st.sampled_from([[], [], [GroupLasso(0.05)], [GroupLasso(0.2), GroupLasso(0.05)]])
+    )
     if prox is not None and hypers.get("momentum", 0.0) >= 1:
         hypers["momentum"] = 0.5
     stored = draw(st.sampled_from(STORED))
@@ -60,12 +63,12 @@ def cases(draw):
         "present": [[draw(st.integers(0, 3)) > 0 for _ in sizes] for _ in range(3)],
         "options": {
             **hypers,
-            "penalty": [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)] or None,
+            "penalty": penalty or None,
             "prox": prox,
             "metric": metric,
             "rounding": draw(st.sampled_from(ROUNDINGS if stored[0] != "float16" else ROUNDINGS[:2])),
             "seed": draw(st.sampled_from([0, 12345678901234567890])),
-            "state_dtype": draw(st.sampled_from([None, "bfloat16", "float16"])) if BFLOAT16 else None,
+            "state_dtype": draw(st.sampled_from([None, "float32", "bfloat16", "float16"])) if BFLOAT16 else None,
             "shadow_dtype": draw(st.sampled_from([None, "bfloat16", "float16"])) if BFLOAT16 else None,
             "grad_scale": draw(st.sampled_from([1.0, 0.1, 128.0, 3.0])),
             "zero_grads": draw(st.booleans()),
@@ -152,6 +155,10 @@ class TestByHand:
     def test_penalty_twice_counts_twice(self, dtype):
         assert sgd([2.0], [0.0], dtype, penalty=(L1(0.5), L1(0.5))) == [1.5]
 
+    def test_penalty_by_row_and_nothing_else(self, dtype):
+        """The slope of a row of four ones is sqrt(4) / norm = 1."""
+        assert sgd([[1.0] * 4], [[0.0] * 4], dtype, penalty=GroupLasso(0.5)) == [[1 - 0.5 * 0.5] * 4]
+
     def test_penalty_of_zero_is_none(self, dtype):
         assert sgd([np.inf], [0.0], dtype, penalty=L2(0.0)) == [np.inf]  # 0 * inf would be NaN
 
@@ -206,3 +213,13 @@ class TestByHand:
         opt.step([None, np.array([4.0], dtype)])
         assert (a.tolist(), b.tolist()) == ([0.75], [0.75])
         assert [state["step"] for state in opt.state] == [1, 1]
+
+    def test_parameters_of_one_step_count_may_differ_in_their_carry(self, dtype):
+        """SGD's first gradient in the buffer is not dampened: ``a`` took its first step when there was no buffer."""
+        a, b, g = (np.array([1.0], dtype) for _ in range(3))
+        opt = make(RULES["sgd"], [a, b], lr=0.5, dampening=0.25)
+        opt.step([g, None])
+        opt.param_groups[0]["momentum"] = 0.5
+        opt.step([None, g])
+        opt.step([g, g])
+        assert (a.tolist(), b.tolist()) == ([1 - 0.5 - 0.5], [1 - 0.5 - 0.5 * (0.5 + 0.75)])
