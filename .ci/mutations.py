@@ -1,0 +1,220 @@
+"""Seed one defect at a time into the step, on the CPU and on the GPU, and say which test finds it.
+
+A defect is an expression, in backticks among the text around it, and what takes its place; or a line that goes. All
+are built at once into a temporary folder, each behind its number, and a variable of the environment says which one is
+there. A crash and a step that never ends are findings too. One that no test finds makes the exit status 1.
+
+    python .ci/mutations.py             # or with the numbers of some
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = ["step", "rows", "clipping", "prox", "storage", "bad_arrays"]
+GPU = ["cuda_engine", "cuda_rows"]
+KEPT = "t.data[REST] is not NULL`:\n        a[2] = at(t, REST, k)\n        "
+DEFECTS = {
+    "walk.pxi": [
+        (f"if `j == P and {KEPT}c.join", "False"),
+        (f"if `j == P and {KEPT}c.split", "False"),
+        ("elif `w.rounding == STOCHASTIC` and", "w.rounding != NEAREST"),
+        ("and `c.of[t.f64].random[t.kind[j]] is not NULL`:", "True"),
+        ("stream = `0` if j == P else STREAM_EMA", "STREAM_EMA"),
+        ("else STREAM_EMA if `j == EMA` else", "False"),
+        ("else `STREAM_STATE + j - FIRST_STATE`", "STREAM_STATE"),
+        ("(k + n + 7) // 8 - k // 8, `k // 8`", "0"),
+        ("= `w.seed`, t.t + 1, (stream << 24) + t.index", "0"),
+        ("w.seed, `t.t + 1`, (stream << 24) + t.index", "t.t"),
+        ("w.seed, t.t + 1, (stream << 24) + `t.index`", "0"),
+        ("a[2] = <char*>a[2] + 2 * (k % 8)", None),
+        ("c.words(&a[2], NULL, sizes)", None),
+        ("if `t.coded`:\n        for j in range(c.arrays):", "False"),
+        ("elif `t.lags`:", "False"),
+        ("if (`w.scaled` or c.limited", "False"),
+        ("w.scaled or `c.limited` or w.clipped", "False"),
+        ("w.scaled or c.limited or `w.clipped` or", "False"),
+        ("or `w.penalty[0] is not NULL` or w.slope[0] is not NULL", "False"),
+        ("or w.penalty[0] is not NULL or `w.slope[0] is not NULL`", "False"),
+        ("or `t.kind[G] != to`):", "False"),
+        ("&t.scale if `c.limited` else &w.scale", "not c.limited"),
+        ("if `w.clipped`:\n            of.clip", "False"),
+        ("while `i < MAX_PENALTIES and w.penalty[i] is not NULL`:", "i < 1 and w.penalty[i] is not NULL"),
+        ("if `w.slope[i] is not NULL`:\n                of.add", "False"),
+        ("if `w.decayed`:", "False"),
+        ("of.rule(x.a, &w.rule, &x.n)", None),
+        ("if `w.prox[0] is not NULL`:", "False"),
+        ("if `w.uniform`:", "not w.uniform"),
+        ("of.fill(&pair[1], &w.steps, &x.n)", None),
+        ("of.steps(a, &w.steps, &x.n)", None),
+        ("while `i < MAX_PENALTIES and w.prox[i] is not NULL`:", "i < 1 and w.prox[i] is not NULL"),
+        ("if `t.coded`:\n        for j in range(FIRST_STATE", "False"),
+        ("load(c, t, EMA, k, n, pair[0])", None),
+        ("of.ema(pair, &w.ema, &n)", None),
+        ("store(c, t, w, EMA, k, n, pair[0], room)", None),
+        ("store(c, t, w, P, k, n, x.a[P], room)", None),
+        ("if `t.data[SHADOW] is not NULL`:", "False"),
+        ("if `c.zero`:", "not c.zero"),
+        ("if `t.lags`:\n        a[0] = row", "False"),
+        ("if `w.slope[i] is not NULL`:\n            row_factor", "False"),
+        ("if `w.shrink is not NULL`:", "False"),
+        ("x.a[P] = `row + (x.k - start) * bytes`", "row"),
+        ("if `t.decayed[row] == t.decayed[t.rows]`:", "True"),
+    ],
+    "measure.pxi": [
+        ("partial[first] = 0", None),
+        ("if `t.kind[G] != native(t)`:", "False"),
+        ("while `k < t.n` and found == 0:", "k < 1 and t.n > 0"),
+        ("return `found == 0`", "True"),
+    ],
+    "plan.pxi": [
+        ("or `t.group != u.group` or", "False"),
+        ("or `t.t != u.t` or", "False"),
+        ("or `t.carry != u.carry` or", "False"),
+        ("or `t.f64 != u.f64`:", "False"),
+        ("fill(&w.shrinks, shrink, f64)", None),
+        ("if `total - total == 0`:", "True"),
+        ("(`fabs(self.works[0].factor)` if self.nworks else 1)", "self.works[0].factor"),
+        ("put(&t.scale, w.factor * `factor` * own, t.f64)", "1"),
+        ("put(&t.scale, w.factor * factor * `own`, t.f64)", "1"),
+        ("if `self.sparse`:", "False"),
+        ("self.c.limited = `skip` or max_norm != INFINITY", "False"),
+        ("self.c.limited = skip or `max_norm != INFINITY`", "False"),
+        ("self.c.limited |= self.works[i].max_norm != INFINITY", None),
+        ("self.norm = None", None),
+        ("range(`self.count if zero else 0`):", "0 if zero else self.count"),
+        ("self.tensors[i].t += 1", None),
+        ("self.tensors[i].carry = self.works[self.tensors[i].work].carry", None),
+    ],
+    "rows.pxi": [
+        ("if `i == r.first[j]`:", "True"),
+        ("if `not r.summed`:\n            place", "False"),
+        ("u.lags = `not one(&u.catch_up, t.f64)`", "False"),
+        ("self.same(t)", None),
+        ("self.apart_from(values, i)", None),
+        ("r.summed = `r.touched < n` or", "False"),
+        ("r.summed = r.touched < n or `self.c.limited`", "False"),
+        ("self.norm = None", None),
+        ("factor = `clip_factor(self.norm, max_norm)` *", "1"),
+        ("* `clip_factor(self.norm, w.max_norm)`", "1"),
+        ("self.skipped = `skip` and", "True"),
+        ("c.zero, c.ahead = `False`, 0", "c.zero"),
+        ("a[0], a[1], m = `terms + k * LEAF`,", "terms"),
+        ("t.data[G] = NULL", None),
+    ],
+    "step_cuda.py": [
+        ("if `noise[0] == u4(0)`:", "False"),
+        ("if `zero`:\n                while i < last", "False"),
+        ("while `i < last`:\n            vector", "False"),
+        ("while `k < rest`:  # what is before", "False"),
+        ("if `zero`:\n            clear(a[1]", "False"),
+        ("g = `gradient(p, x[1], s)`", "x[1]"),
+        ("if `decays`:", "False"),
+        ("return (`prox(new, s)`, *rest(new))", "new[0]"),
+        ("return form(`before(p, step, s)`, step, *coefficients(s))", "p"),
+        ("return (`new[0] * s[factor]`, *new[1:])", "new[0]"),
+        ("return (*new, `clean(e + s[EMA] * (new[0] - e))`)", "e"),
+        ("return (*new, `new[0]`)", "x[0]"),
+        ("lambda p, g, s: `g * s[SCALE]`", "g"),
+        ("return `-bound if x < -bound else x`", "x"),
+        ("return form(p, `before(p, g, s)`, *coefficients(s))", "g"),
+        ("return `before(p, g, s) + s[factor] * p`", "before(p, g, s)"),
+    ],
+    "rows_cuda.py": [
+        ("if `noise[0] == u4(0)`:", "False"),
+        ("if `lags`:\n            lag(", "False"),
+        ("if `slopes`:", "False"),
+        ("if `shrinks`:", "False"),
+        ("a[1] + `(at - row)` * length * size", "u8(0)"),
+        ("if `new`:", "False"),
+        ("elif `c.lagging`:", "False"),
+        ("row = `team if short else u8(0)`", "u8(0)"),
+        ("if `count > half + half`:\n                kept[half", "False"),
+        ("while `k & u8(1) != u8(0)`:", "False"),
+        ("if `count & u8(1) != u8(0)`:", "False"),
+    ],
+    "norms_cuda.py": [
+        ("if `told`:", "False"),
+        ('if `squared and kind == "f64"` else', "False"),
+        ("bad += (p + q) + (r + s)", None),
+        ("put(partial + (`at` + start // u8(LEAF))", "u8(0)"),
+        ("if `j == half and count > half + half`:", "False"),
+    ],
+}
+
+
+def seeded(name, first):
+    """Return a source with its defects behind the numbers from ``first`` on."""
+    text, spots = (ROOT / "kernels" / name).read_text(), []
+    for k, (old, new) in enumerate(DEFECTS[name], first):
+        ahead, inner, behind = ("", old, "") if new is None else old.split("`")
+        if text.count(ahead + inner + behind) != 1:
+            sys.exit(f"{name} has {old!r} {text.count(ahead + inner + behind)} times")
+        spots.append((text.index(ahead + inner + behind) + len(ahead), inner, k, new))
+    for start, inner, k, new in sorted(spots, reverse=True):
+        cast = "<bint>" if name.endswith(".pxi") and re.search("True|False|not | [!<=]", new or "") else ""
+        text = text[:start] + (
+            f"if DEFECT != {k}: {inner}" if new is None else f"({cast}({new}) if DEFECT == {k} else {cast}({inner}))"
+        ) + text[start + len(inner) :]  # fmt: skip
+    return text.replace("import numpy as np\n", "import os\nimport numpy as np\nDEFECT = int(os.environ['DEFECT'])\n")
+
+
+def build(work):
+    """Build the package with all defects into a folder."""
+    ignored = shutil.ignore_patterns(".*", "build", "*.so", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, work / "tree", ignore=ignored)
+    first = 1
+    for name, defects in DEFECTS.items():
+        (work / "tree/kernels" / name).write_text(seeded(name, first))
+        first += len(defects)
+    engine = work / "tree/kernels/engine.pyx"
+    text = engine.read_text().replace("cimport numpy as cnp\n", "cimport numpy as cnp\nimport os\n", 1)
+    engine.write_text(text.replace("\ncdef", "\ncdef int DEFECT = int(os.environ['DEFECT'])\ncdef", 1))
+    command = [sys.executable, "setup.py", "-q", "build_py", f"--build-lib={work}/lib", "build_ext"]
+    subprocess.run(
+        [*command, f"--build-lib={work}/lib"], cwd=work / "tree", check=True, env={**os.environ, "DEFECT": "0"}
+    )
+
+
+def found(work, name, k):
+    """Return how the tests find a defect; None where they do not."""
+    tests = [f"{ROOT}/tests/test_{stem}.py" for stem in (CPU if name.endswith(".pxi") else GPU)]
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-c", f"{ROOT}/pyproject.toml"]
+    command += ["--tb=no", "-k", "not long_time", *tests]
+    env = {**os.environ, "PYTHONPATH": f"{work}/lib", "DEFECT": str(k), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=1200, check=False)
+    except subprocess.TimeoutExpired:
+        return "never ends"
+    if done.returncode < 0:
+        return f"signal {-done.returncode}"
+    told = re.findall(r"^(?:FAILED|ERROR) .*(test_\w+\.py\S*)", done.stdout, re.MULTILINE)
+    return None if done.returncode == 0 else told[0] if told else sys.exit(done.stdout + done.stderr)
+
+
+def main():
+    names = [(name, old, new) for name, defects in DEFECTS.items() for old, new in defects]
+    wanted = [int(k) for k in sys.argv[1:]] or range(1, len(names) + 1)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = Path(folder)
+        build(work)
+        for name in ("walk.pxi", "step_cuda.py"):
+            if (how := found(work, name, 0)) is not None:
+                sys.exit(f"{how} fails without any defect")
+        rows = [(k, *names[k - 1]) for k in wanted]
+        left = 0
+        for (k, name, old, new), how in zip(rows, pool.map(lambda row: found(work, row[1], row[0]), rows), strict=True):
+            left += how is None
+            print(f"{k:3} {name}: {old!r} -> {new}: {how or 'NOT FOUND'}", flush=True)
+    print(f"{len(rows)} defects, {left} not found")
+    sys.exit(left > 0)
+
+
+if __name__ == "__main__":
+    main()
