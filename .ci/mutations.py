@@ -143,6 +143,7 @@ DEFECTS = {
         ("if `told`:", "False"),
         ('if `squared and kind == "f64"` else', "False"),
         ("bad += (p + q) + (r + s)", None),
+        ("bad += (doubt(x0) + doubt(x1)) + (doubt(x2) + doubt(x3))", None),
         ("put(partial + (`at` + start // u8(LEAF))", "u8(0)"),
         ("if `j == half and count > half + half`:", "False"),
     ],

@@ -75,8 +75,9 @@ def test_a_bad_gradient_makes_the_step_none(rule, dtype, by):
     if by == "compiled" and rule.name != "adamw":
         pytest.skip("slow to compile; test_every_stage has every rule")
     params = [tame(n, dtype, n) for n in (5, 0, 4099)]
-    grads = gradients(params, 3, make=tame)
-    grads[1][2][4097] = np.nan
+    grads = gradients(params, 4, make=tame)
+    grads[1][2][4097] = np.nan  # after the last whole vector
+    grads[2][2][5] = np.inf
     grads[0][0] = None
     options = {**everything(rule), "skip_nonfinite": True, "zero_grads": True, "max_grad_norm": 3.0}
     same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
