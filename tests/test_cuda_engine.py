@@ -23,7 +23,7 @@ from helpers import (
     variants,
     wild,
 )  # fmt: skip
-from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, NonNegative
+from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, MaxNorm, NonNegative
 from pyopt._group import OPTIONS, Given, Group
 from pyopt.kernels import arrays_cuda, codecs, device_cuda, engine_cuda, step
 from pyopt.kernels.penalties import PENALTIES
@@ -156,21 +156,22 @@ def test_tensors_of_all_types_in_one_optimizer(by):
 
 
 @pytest.mark.parametrize(("ahead", "g_ahead"), [(0, 0), (1, 1), (3, 3), (1, 0), (0, 2)])
-def test_memory_that_is_not_aligned(ahead, g_ahead, dtype, by):
-    """Vectors start where all arrays are aligned; where they never are, elements go one by one."""
-    n = 61
+@pytest.mark.parametrize("more", [{}, {"prox": MaxNorm(0.5)}], ids=["whole", "rows"])
+def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
+    """Vectors start where all arrays are aligned; where they never are, and in rows, elements go one by one."""
+    shape = (4, 8) if more else (61,)
     dev = device(by)
     rule = RULES["sgd"]
-    group = Group(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict()})
+    group = Group(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict(), **more})
     size = np.dtype(dtype).itemsize
     kind = {4: "f32", 8: "f64"}[size]
 
     def put(values, ahead):
-        made = arrays_cuda.Array(dev, (n,), (1,), kind, ahead * size)
+        made = arrays_cuda.Array(dev, shape, (*shape[1:], 1), kind, ahead * size)
         made.set(values)
         return made
 
-    p, g, s = (tame(n, dtype, k) for k in range(3))
+    p, g, s = (tame(shape, dtype, k) for k in range(3))
     arrays = put(p, ahead), put(g, g_ahead), put(s, ahead)
     plan = engine_cuda.Plan(
         dev, "rules.sgd", ["p"], [arrays[0]], [[arrays[2], *NOTHING]], [0], [group.stages], [1], [1.0]
