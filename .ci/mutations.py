@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = ["step", "rows", "clipping", "prox", "storage", "bad_arrays"]
-GPU = ["cuda_engine", "cuda_rows"]
+GPU = ["cuda_engine", "cuda_rows", "cuda_plan"]
 KEPT = "t.data[REST] is not NULL`:\n        a[2] = at(t, REST, k)\n        "
 DEFECTS = {
     "walk.pxi": [

@@ -1,6 +1,6 @@
 # A step that touches some rows of one tensor only: its gradient has a row for each of a list of indices.
 cdef enum:
-    AHEAD = 16                       # rows from the one that is stepped to the one that is prefetched
+    AHEAD = 16                      # rows from the one that is stepped to the one that is prefetched
 
 cdef struct Pick:                   # a row of the tensor, and where in the list it stands
     Py_ssize_t row, at

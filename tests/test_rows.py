@@ -144,7 +144,7 @@ def test_rows_that_come_once_in_any_order(dtype, isa):
 
 
 def test_many_rows_are_sorted(isa):
-    """More rows than 11 bits count, for two turns of the sort; sums in the order of the list; two leaves of norms."""
+    """More rows than 10 bits count, for two turns of the sort; sums in the order of the list; two leaves of norms."""
     rng = np.random.default_rng(0)
     indices = rng.integers(0, 9000, 9000)
     values = (rng.normal(size=(9000, 3)) * 10.0 ** rng.integers(-6, 6, (9000, 1))).astype(np.float32)
