@@ -13,6 +13,7 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
 cdef class Memory:
     """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
     cdef Tensor* tensors
+    cdef Progress* taken
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
     cdef Py_ssize_t count, nowned, nleaves, total, bytes
@@ -33,16 +34,18 @@ cdef class Memory:
         check_parameters(self.names, self.params)
         self.count = len(self.params)
         self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
-        if self.tensors is NULL:
+        self.taken = <Progress*>calloc(self.count + 1, sizeof(Progress))
+        if self.tensors is NULL or self.taken is NULL:
             raise MemoryError
         for i in range(self.count):
-            self.tensors[i].index = i
-            self.tensors[i].group, self.tensors[i].t, self.tensors[i].carry = groups[i], steps[i], carries[i]
+            self.tensors[i].index, self.tensors[i].group = i, groups[i]
+            self.taken[i] = Progress(steps[i], carries[i])
             self.lay(&self.tensors[i], self.params[i], self.states[i])
         self.own()
 
     def __dealloc__(self):
         free(self.tensors)
+        free(self.taken)
         free(self.owned)
         free(self.given)
 
@@ -185,8 +188,9 @@ cdef class Memory:
                         or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
                     checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G), zero)
                 data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
-                moved |= kind != t.kind[G]
-                t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
+                if kind != t.kind[G]:
+                    moved = True
+                    t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
             if data != t.data[G]:
                 moved = True
                 t.data[G] = data

@@ -1,4 +1,10 @@
 # A plan: spans and scalars of all tensors of an optimizer, and the step over them.
+cdef void rescale(Work* w, double factor) noexcept nogil:
+    """Let the norm's limit scale the gradients as well."""
+    put(&w.scale, w.factor * factor, w.f64)
+    w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
+
+
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
@@ -119,22 +125,29 @@ cdef class WholePlan(Memory):
         cdef Py_ssize_t i, last = -1
         cdef Tensor* t
         cdef Tensor* u = NULL
+        cdef Progress* x
+        cdef Progress* y = NULL                 # of u
         cdef dict seen = {}
         self.nworks = 0
         for i in range(self.count):
             t = &self.tensors[i]
             if t.data[G] is NULL:
                 continue
-            if u is NULL or t.group != u.group or t.t != u.t or t.carry != u.carry or t.f64 != u.f64:
-                key = (t.group, t.t, t.carry, t.f64)
+            x = &self.taken[i]
+            if u is NULL or t.group != u.group or x.t != y.t or x.carry != y.carry or t.f64 != u.f64:
+                key = (t.group, x.t, x.carry, t.f64)
                 if key not in seen:
-                    seen[key] = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
+                    seen[key] = self.add(t, x.t + 1, work(t.group, x.t + 1, x.carry))
                 last = seen[key]
-                u = t
-            t.work = last
+                u, y = t, x
+            if t.work != last:
+                t.work = last
 
-    cdef Py_ssize_t add(self, stages, bint f64, given) except -1:
+    cdef Py_ssize_t add(self, const Tensor* t, Py_ssize_t number, given) except -1:
+        """Round the scalars of a step, its number given, for all tensors like this one."""
         cdef Work* w
+        cdef bint f64 = t.f64
+        cdef object stages = self.stages[t.group]
         cdef tuple penalties, slopes, rule, steps, proxes, shrink
         cdef double scale, max_norm, bound, decay, ema, carry
         scale, max_norm, bound, penalties, slopes, decay, rule, steps, proxes, shrink, ema, seed, carry = given
@@ -145,7 +158,8 @@ cdef class WholePlan(Memory):
             self.works, self.room = w, 2 * self.room + 4
         w = &self.works[self.nworks]
         memset(w, 0, sizeof(Work))
-        w.factor, w.max_norm, w.carry, w.seed = scale, max_norm, carry, <Py_ssize_t><uint64_t>seed
+        w.factor, w.max_norm, w.carry = scale, max_norm, carry
+        w.t, w.seed = number, <Py_ssize_t><uint64_t>seed
         w.rounding, w.uniform = ("nearest", "stochastic", "remainder").index(stages.rounding), stages.uniform
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
@@ -154,7 +168,7 @@ cdef class WholePlan(Memory):
         fill(&w.rule, rule, f64)
         fill(&w.steps, steps, f64)
         fill(&w.shrinks, shrink, f64)
-        w.scaled = not one(&w.scale, f64)
+        w.f64, w.scaled = f64, not one(&w.scale, f64)
         w.clipped = bound != INFINITY
         w.decayed = not one(&w.decay, f64)
         self.chain(w.penalty, w.penalties, stages.penalties, penalties, f64)
@@ -212,15 +226,14 @@ cdef class WholePlan(Memory):
         norm = sqrt(self.folded(0, self.nleaves)) * (fabs(self.works[0].factor) if self.nworks else 1)
         self.norm = norm
         factor = clip_factor(norm, max_norm)
+        for i in range(self.nworks):
+            rescale(&self.works[i], factor)
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.data[G] is not NULL:
-                w = &self.works[t.work]
-                own = 1
-                if w.max_norm != INFINITY:
-                    own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
-                    own = clip_factor(own, w.max_norm)
-                put(&t.scale, w.factor * factor * own, t.f64)
+            w = &self.works[t.work]
+            if t.data[G] is not NULL and w.max_norm != INFINITY:
+                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
+                put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
 
     def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
         """Step every tensor whose gradient is not None; an error leaves everything as it was.
@@ -278,6 +291,7 @@ cdef class WholePlan(Memory):
 
     cdef run(self, bint zero, double max_norm, bint skip, int threads):
         cdef Py_ssize_t i
+        cdef const Work* w
         self.limit(max_norm, skip)
         self.norm = None
         if self.c.limited:
@@ -297,10 +311,10 @@ cdef class WholePlan(Memory):
                     run_span(&self.c, self.tensors, self.works, self.spans[i], threadid())
         for i in range(self.count):             # no Python code runs from here on: Ctrl-C finds all or nothing
             if self.tensors[i].data[G] is not NULL and not self.skipped:
-                self.tensors[i].t += 1
-                self.tensors[i].carry = self.works[self.tensors[i].work].carry
+                w = &self.works[self.tensors[i].work]
+                self.taken[i] = Progress(w.t, w.carry)
 
     def progress(self):
         """Return the step counts and the carries, a list each."""
         cdef Py_ssize_t i
-        return [self.tensors[i].t for i in range(self.count)], [self.tensors[i].carry for i in range(self.count)]
+        return [self.taken[i].t for i in range(self.count)], [self.taken[i].carry for i in range(self.count)]

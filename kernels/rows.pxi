@@ -145,6 +145,7 @@ cdef class Plan(WholePlan):
         global active
         cdef uint64_t mode = ieee_mode()
         cdef Tensor* t = &self.tensors[i]
+        cdef Progress done
         cdef int threads
         active += 1
         try:
@@ -152,7 +153,8 @@ cdef class Plan(WholePlan):
             t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
             t.data[G] = <char*>cnp.PyArray_DATA(values)
             self.nworks = 0
-            t.work = self.add(self.stages[t.group], t.f64, work(t.group, t.t + 1, t.carry))
+            done = self.taken[i]
+            t.work = self.add(t, done.t + 1, work(t.group, done.t + 1, done.carry))
             threads = claim(cnp.PyArray_SIZE(values))
             self.keep_rows(threads)
             self.limit(max_norm, skip)
@@ -227,8 +229,8 @@ cdef class Plan(WholePlan):
         cdef Py_ssize_t j
         cdef const Rows* r = &self.r
         cdef Step c = self.c
-        cdef const Work* w = &self.works[t.work]
-        cdef double factor, total = 0, decayed = 1 if t.decayed is NULL else t.decayed[t.rows] * lazy
+        cdef Work* w = &self.works[t.work]
+        cdef double total = 0, decayed = 1 if t.decayed is NULL else t.decayed[t.rows] * lazy
         self.norm = None
         if c.limited:
             with nogil:
@@ -236,8 +238,8 @@ cdef class Plan(WholePlan):
                     measure_row(&c, t, r, j)
             total = self.sum_of(r.squares, r.touched)
             self.norm = sqrt(total) * fabs(w.factor)
-            factor = clip_factor(self.norm, max_norm) * clip_factor(self.norm, w.max_norm)
-            put(&t.scale, w.factor * factor, t.f64)
+            rescale(w, clip_factor(self.norm, max_norm) * clip_factor(self.norm, w.max_norm))
+            t.scale = w.scale
         self.skipped = skip and not (total - total == 0) and not finite_sums(&c, t, r)
         if self.skipped:
             return
@@ -250,8 +252,7 @@ cdef class Plan(WholePlan):
             t.decayed[t.rows] = decayed
             if not decayed > 1e-200:            # before it is too small for a number
                 self.catch_up()
-        t.t += 1
-        t.carry = w.carry
+        self.taken[t.index] = Progress(w.t, w.carry)
 
     cdef double sum_of(self, double* terms, Py_ssize_t n) except? -1:
         """Return the sum of some numbers over the tree of norms.py."""

@@ -18,7 +18,7 @@ cdef enum:                          # philox.py
     STREAM_STATE = 1
     STREAM_EMA = 32
 
-cdef struct Tensor:
+cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
@@ -26,19 +26,22 @@ cdef struct Tensor:
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
-    Py_ssize_t n, t, group, work
+    Py_ssize_t n, group, work
     Py_ssize_t index                # of the tensor in the plan
     Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
     Py_ssize_t rows                 # that the first index counts
-    double carry
     double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL
-    scalar_t scale                  # used where norms are limited: each tensor may have a factor of its own
+    scalar_t scale                  # used where its own norm is limited
     scalar_t catch_up               # of a row that lags
     bint lags
 
+cdef struct Progress:               # of a tensor, which each step writes
+    Py_ssize_t t                    # steps taken
+    double carry
+
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint scaled, clipped, decayed
+    bint f64, scaled, clipped, decayed
     int rounding
     bint uniform                    # one step for the prox of all elements
     tile_t penalty[MAX_PENALTIES]
@@ -52,7 +55,7 @@ cdef struct Work:                   # what the tiles of some tensors need beside
     scalars_t proxes[MAX_PENALTIES]
     double factor, carry            # factor: the scale before it is rounded
     double max_norm                 # of one tensor; infinite where there is no limit
-    Py_ssize_t seed
+    Py_ssize_t t, seed              # the number of this step
 
 cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
     Py_ssize_t tensor, start, count
@@ -118,7 +121,7 @@ cdef void store(const Step* c, const Tensor* t, const Work* w, int j, Py_ssize_t
     elif w.rounding == STOCHASTIC and c.of[t.f64].random[t.kind[j]] is not NULL:
         a[2] = room + AREA_RANDOM * c.area      # the words of all blocks of 8 elements that the tile touches
         sizes[0], sizes[1] = (k + n + 7) // 8 - k // 8, k // 8
-        sizes[2], sizes[3], sizes[4] = w.seed, t.t + 1, (stream << 24) + t.index
+        sizes[2], sizes[3], sizes[4] = w.seed, w.t, (stream << 24) + t.index
         c.words(&a[2], NULL, sizes)
         a[2] = <char*>a[2] + 2 * (k % 8)
         c.of[t.f64].random[t.kind[j]](a, NULL, &n)
@@ -150,11 +153,11 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     cdef void* a[MAX_ARRAYS]
     cdef int i = 0, j, to = native(t)
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
-    if (w.scaled or c.limited or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
+    if (w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
             or t.kind[G] != to or t.crowded):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
-        of.decode[t.kind[G]](pair, &t.scale if c.limited else &w.scale, &x.n)
+        of.decode[t.kind[G]](pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
         x.a[G] = pair[0]
         if w.clipped:
             of.clip(pair, &w.clip, &x.n)
