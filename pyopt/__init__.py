@@ -68,7 +68,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import ``estimators`` when it is first asked for: it needs scikit-learn."""
+    """Find the version, and import ``estimators``, which needs scikit-learn, when they are first asked for."""
+    if name == "__version__":
+        from ._config import version
+
+        return version()
     if name == "estimators":
         from importlib import import_module
 

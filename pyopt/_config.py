@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ def show_config() -> dict[str, Any]:
     """
     available = isa.available()
     config = {
-        "pyopt": _version(),
+        "pyopt": version(),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -46,10 +45,13 @@ def _gpu() -> tuple[bool, str]:
     return True, f"{gpu.device.name}, compute capability {gpu.cc[0]}.{gpu.cc[1]}"
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of the installed distribution."""
+    from importlib import metadata  # a third of what `import pyopt` takes
+
     try:
-        return version("pyopt-kernels")
-    except PackageNotFoundError:
+        return metadata.version("pyopt-kernels")
+    except metadata.PackageNotFoundError:
         return "unknown: not installed as a distribution"
 
 

@@ -1,6 +1,7 @@
 """What importing pyopt does, and what it leaves alone."""
 
 import ast
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def test_kernels_are_not_a_package_of_their_own():
     assert done.returncode == 1
     assert "ImportError" in done.stderr
     assert "pip install -e ." in done.stderr
+
+
+def test_version():
+    assert pyopt.__version__ == importlib.metadata.version("pyopt-kernels")
+    assert pyopt.show_config()["pyopt"] == pyopt.__version__
+    with pytest.raises(AttributeError, match="'__versions__'"):
+        _ = pyopt.__versions__
 
 
 def test_show_config(capsys):
