@@ -45,7 +45,6 @@ class Combination(NamedTuple):
     slopes: tuple[Form, ...] = ()  # of penalties by row
     shrink: Form | None = None  # the proximal form by row
     scalars: int = 0  # of the rule
-    decay: bool = True
     clip: bool = False
     zero: bool = False
     picked: bool = False  # some rows of one tensor, whose gradients stand in another order
@@ -104,7 +103,7 @@ class Combination(NamedTuple):
                  (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
         words += [stem for stem, _ in (*self.penalties, *self.slopes)]
         words += [f"prox_{stem}" for stem, _ in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
-        flags = "decay", "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
+        flags = "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
         return "_".join(words + [word for word in flags if getattr(self, word)])
 
 

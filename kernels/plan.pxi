@@ -32,6 +32,7 @@ cdef class WholePlan(Memory):
     cdef double* partial            # a leaf of the norm each
     cdef Py_ssize_t nspans, nworks, room
     cdef int rows                   # threads that have room for one
+    cdef bint decays                # the rule takes `decay`
     cdef Step c
     cdef dict table
     cdef list stages
@@ -49,6 +50,7 @@ cdef class WholePlan(Memory):
         self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
+        self.decays = "decay" in table[rule][3]
         self.c.tile = 256 if self.coded else 128 if self.bytes > 32 << 20 else 1024
         self.c.area = 8704 if self.c.tile == 1024 else 2560         # multiples of 512: see _arrays.beside
         for i in range(self.count):
@@ -163,14 +165,12 @@ cdef class WholePlan(Memory):
         w.rounding, w.uniform = ("nearest", "stochastic", "remainder").index(stages.rounding), stages.uniform
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
-        put(&w.decay, decay, f64)
         put(&w.ema, ema, f64)
-        fill(&w.rule, rule, f64)
+        fill(&w.rule, (*rule, decay) if self.decays else rule, f64)
         fill(&w.steps, steps, f64)
         fill(&w.shrinks, shrink, f64)
         w.f64, w.scaled = f64, not one(&w.scale, f64)
         w.clipped = bound != INFINITY
-        w.decayed = not one(&w.decay, f64)
         self.chain(w.penalty, w.penalties, stages.penalties, penalties, f64)
         self.chain(w.slope, w.slopes, stages.slopes, slopes, f64)
         self.chain(w.prox, w.proxes, stages.proxes, proxes, f64)

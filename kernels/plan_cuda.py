@@ -234,7 +234,6 @@ class WholePlan(Tensors):
             slopes=forms(stages.slopes),
             shrink=None if stages.shrink is None else forms((stages.shrink,))[0],
             scalars=self.scalars,
-            decay=self.rule.decay == "decoupled",
             clip=clip,
             zero=zero,
         )

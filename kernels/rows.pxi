@@ -97,6 +97,7 @@ cdef void touch(const Step* c, const Tensor* t, const Work* w, const Rows* r, Py
     cdef char* g
     cdef bint once
     cdef uint64_t mode = ieee_mode()
+    u.crowded = False                           # that was said of a dense gradient
     for j in range(first, min(first + AHEAD, stop)):
         expect(c, t, r, j)
     for j in range(first, stop):

@@ -105,8 +105,10 @@ class Rule:
 
     ``reference(p, g, *states, *scalars)`` returns the new p and states (None stays for a state that is off);
     ``scalars(h, t, carry)`` returns its scalars in that order, and the next carry, in float64 with +, -, *, /, sqrt and
-    ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. The kernels are
-    those of the stem that ``reference`` stands in: a rule may be another's update under another decay.
+    ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. A last scalar
+    called ``decay``, which ``scalars`` leaves out, is what a decoupled decay multiplies the old p by; 1 where it is
+    coupled. The kernels are those of the stem that ``reference`` stands in: a rule may be another's update under
+    another decay.
 
     A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``step(h)`` returns it,
     but for what differs from element to element; there ``steps(...)`` returns it for each, from some of the new states,
@@ -124,12 +126,16 @@ class Rule:
     step: Callable[[Any], float] = lambda h: h.lr
     steps: Callable[..., Any] | None = None
     memoryless: Callable[[Any], bool] = lambda h: False
+    decays: bool = field(init=False)  # whether the update takes ``decay``
     all_hypers: tuple[Hyper, ...] = field(init=False)
     Values: type[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.decay not in ("coupled", "decoupled"):
             raise ValueError(f"decay={self.decay!r}: must be 'coupled' or 'decoupled'")
+        object.__setattr__(self, "decays", self.arguments[-1] == "decay")
+        if self.decay == "decoupled" and not self.decays:
+            raise ValueError(f"{self.name}: reference takes {self.arguments}: decay='decoupled' needs decay at the end")
         if self.arguments[: 2 + len(self.states)] != ("p", "g", *(s.name for s in self.states)):
             raise ValueError(f"{self.name}: reference takes {self.arguments}, not p, g, its states and scalars")
         object.__setattr__(self, "all_hypers", (*self.hypers, *STAGES))
@@ -160,6 +166,11 @@ class Rule:
     def arguments(self) -> tuple[str, ...]:
         """The parameters of the update in all three forms."""
         return _arguments(self.reference)
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """The names of what ``scalars`` returns."""
+        return self.arguments[2 + len(self.states) : len(self.arguments) - self.decays]
 
     @property
     def steps_arguments(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 2. scale: g times 1/grad_scale, with the sign flipped for ``maximize``, times the factor that clips the norm; then clip
    each element of g to [-clip_value, clip_value]
 3. penalty gradients at the old p, coupled weight decay among them, added to g; those by row after the others
-4. decay: p times 1 - lr * weight_decay, before the rule
+4. decoupled decay: the old p times 1 - lr * weight_decay, in the loop of the rule
 5. rule
 6. prox of the new p, element by element, then by row
 7. EMA of the new p
@@ -122,7 +122,7 @@ def _proximal(rule: Rule, h: Any, penalties: Penalties, scalars: Scalars) -> tup
             penalty.check_step(step)
         steps: Scalars = (step,)
     else:
-        named = dict(zip(rule.arguments[2 + len(rule.states) :], scalars, strict=True), step=step)
+        named = dict(zip(rule.scalar_names, scalars, strict=True), step=step)
         steps = tuple(named[name] for name in rule.steps_arguments if name in named)
     proxes = tuple(penalty.scalars() for penalty in penalties.proxes if not penalty.by_row)
     rows = [penalty.scalars() for penalty in penalties.proxes if penalty.by_row]
@@ -216,10 +216,8 @@ class Plan:
         if catch_up is not None:
             p = np.where(catch_up == 1, p, p * catch_up)
         g = self.penalised(p, self.clipped(g, real(factor), w), stages, w)
-        if real(w.decay) != 1:
-            p = p * real(w.decay)
         old = [None if state is None else codecs.decode(state[rows], real) for state in states]
-        p, *new = self.rule.reference(p, g, *old, *map(real, w.rule))
+        p, *new = self.rule.reference(p, g, *old, *map(real, w.rule), *[real(w.decay)] * self.rule.decays)
         p = self.proximal(p, new, stages, w)
         for k, (state, values) in enumerate(zip(states, new, strict=True)):
             self.store(i, state, values, w, philox.STATES + k, rows)

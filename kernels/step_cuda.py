@@ -161,19 +161,16 @@ def weights(m: Memory, c: Combination) -> Any:
     """Return the stages up to the proximal forms by element: from columns and scalars to the new p and states."""
     module = importlib.import_module(f"{__package__}.rules.{c.rule}_cuda")
     rule, gradient, places = m.adopt(getattr(module, c.rule)), gradient_stages(m, c), Places(c)
-    states, rule_scalars = m.pick(tuple(places_of(c))), m.pick(places.rule)
+    states, rule_scalars = m.pick(tuple(places_of(c))), m.pick((*places.rule, *[DECAY] * RULES[c.rule].decays))
     kept = m.pick((0, *(1 + k for k, state in enumerate(c.states) if state is not None)))
-    decays, lags, lag = c.decay, c.lagging, places.lag
+    lags, lag = c.lagging, places.lag
     prox = proximal(m, c, module) if c.proxes else None
 
     def updated(x, s):  # type: ignore[no-untyped-def]
         p = x[0]
         if lags:
             p = p * s[lag]
-        g = gradient(p, x[1], s)
-        if decays:
-            p = p * s[DECAY]
-        return rule(p, g, *states(x), *rule_scalars(s))
+        return rule(p, gradient(p, x[1], s), *states(x), *rule_scalars(s))
 
     stepped = m.jit(updated)
     if prox is None:
@@ -194,11 +191,11 @@ def proximal(m: Memory, c: Combination, module: Any) -> Any:
         at = places.step
         step = m.jit(lambda new, s: s[at])
     else:
-        rule = next(rule for rule in RULES.values() if rule.kernel == c.rule)
+        rule = RULES[c.rule]
         names = [state.name for state in rule.states]
         given = rule.steps_arguments
         count = sum(name in names for name in given)
-        scalars = dict(zip((*rule.arguments[2 + len(names) :], "step"), (*places.rule, places.step), strict=True))
+        scalars = dict(zip(rule.scalar_names, places.rule, strict=True), step=places.step)
         form = m.adopt(getattr(module, f"{c.rule}_steps"))
         of_states = m.pick(
             tuple(None if c.states[names.index(x)] is None else 1 + names.index(x) for x in given[:count])

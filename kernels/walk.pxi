@@ -41,14 +41,14 @@ cdef struct Progress:               # of a tensor, which each step writes
     double carry
 
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint f64, scaled, clipped, decayed
+    bint f64, scaled, clipped
     int rounding
     bint uniform                    # one step for the prox of all elements
     tile_t penalty[MAX_PENALTIES]
     tile_t slope[MAX_ROWS]          # penalties by row: what the gradient is, what the prox leaves
     tile_t prox[MAX_PENALTIES]
     tile_t shrink
-    scalar_t scale, clip, decay, ema
+    scalar_t scale, clip, ema
     scalars_t rule, steps, shrinks
     scalars_t penalties[MAX_PENALTIES]
     scalars_t slopes[MAX_ROWS]
@@ -168,8 +168,6 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
-    if w.decayed:
-        of.decay(x.a, &w.decay, &x.n)
     of.rule(x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area

@@ -4,7 +4,7 @@ import doctest
 import importlib
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,12 @@ def test_rule(rule):
             exported=exported,
             golden=rule.name in golden.RULES,
         )
+
+
+@pytest.mark.parametrize(("decay", "message"), [("both", "'coupled' or 'decoupled'"), ("decoupled", "needs decay at")])
+def test_a_rule_takes_the_decay_that_it_declares(decay, message):
+    with pytest.raises(ValueError, match=message):
+        replace(RULES["sgd"], decay=decay)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES.values())

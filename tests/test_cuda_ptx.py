@@ -33,7 +33,7 @@ def combination(stem, storage, **stages):
     count = len(rule.scalars(rule.Values(**hypers), 1, 0.0)[0])
     states = tuple(Column(x.name, s) if there else None for x, there in zip(rule.states, on, strict=True))
     return Combination(stem, Column("p", p, stages.pop("rounding", "nearest")), Column("g", g), states,
-                       scalars=count, decay=rule.decay == "decoupled", **stages)  # fmt: skip
+                       scalars=count, **stages)  # fmt: skip
 
 
 def adam(storage, **stages):

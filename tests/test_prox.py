@@ -293,7 +293,7 @@ def test_every_rule_says_how_far_it_goes(rule):
     h = opt.rule.Values(**{name: opt.param_groups[0][name] for name in opt.rule.Values._fields})
     step = rule.step(h)
     if rule.steps is not None:
-        scalars = dict(zip(rule.arguments[2 + len(rule.states) :], rule.scalars(h, 3001, 0.0)[0], strict=True))
+        scalars = dict(zip(rule.scalar_names, rule.scalars(h, 3001, 0.0)[0], strict=True))
         named = scalars | {"step": step} | {s.name: opt.state[0].get(s.name) for s in rule.states}
         step = rule.steps(*(named[name] for name in rule.steps_arguments))[0]
     assert math.isclose(before[0] - p[0], step, rel_tol=1e-6)

@@ -46,9 +46,7 @@ def test_scalars_round_once(rule):
     h = rule.Values(*(hyper.default for hyper in rule.all_hypers))
     scalars, _ = rule.scalars(h, 3, 0.0)
     assert all(type(value) is float for value in scalars)
-    names = rule.arguments[2 + len(rule.states) :]
-    assert len(scalars) == len(names)
-    for name, value in zip(names, scalars, strict=True):
+    for name, value in zip(rule.scalar_names, scalars, strict=True):
         if name.startswith("one_minus_beta"):
             assert value == 1.0 - h.betas[int(name[-1]) - 1]
 

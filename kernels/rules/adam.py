@@ -39,11 +39,11 @@ def scalars(h, t, carry):
 
 
 def reference(p, g, exp_avg, exp_avg_sq, max_exp_avg_sq, one_minus_beta1, beta2, one_minus_beta2, step_size,
-              inv_sqrt_correction2, eps):  # fmt: skip
+              inv_sqrt_correction2, eps, decay):  # fmt: skip
     m = exp_avg + one_minus_beta1 * (g - exp_avg)
     v = beta2 * exp_avg_sq + one_minus_beta2 * (g * g)
     largest = None if max_exp_avg_sq is None else maximum(max_exp_avg_sq, v)
-    p = p - step_size * (m / (sqrt(v if largest is None else largest) * inv_sqrt_correction2 + eps))
+    p = p * decay - step_size * (m / (sqrt(v if largest is None else largest) * inv_sqrt_correction2 + eps))
     return p, flush(m), flush(v), None if largest is None else flush(largest)
 
 

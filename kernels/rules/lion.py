@@ -31,8 +31,8 @@ def scalars(h, t, carry):
     return (h.lr, 1.0 - beta1, 1.0 - beta2), carry
 
 
-def reference(p, g, exp_avg, lr, one_minus_beta1, one_minus_beta2):
-    p = p - lr * sign(exp_avg + one_minus_beta1 * (g - exp_avg))
+def reference(p, g, exp_avg, lr, one_minus_beta1, one_minus_beta2, decay):
+    p = p * decay - lr * sign(exp_avg + one_minus_beta1 * (g - exp_avg))
     return p, flush(exp_avg + one_minus_beta2 * (g - exp_avg))
 
 
