@@ -66,7 +66,7 @@ class Memory:
 
         def some(shape: tuple[int, ...]) -> Array:
             start = rng.integers(block.size // 2)
-            return np.resize(block[start:], shape)
+            return np.resize(block[start:], shape).copy()  # else a view of the whole block, on pages of its own
 
         self.case = case
         self.params = [some(shape) for shape in case.shapes]
