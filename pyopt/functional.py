@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, make_plan
-from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from .kernels import checks, codecs, engine, isa
 from .kernels.rules import RULES
 from .kernels.spec import Rule
@@ -45,7 +45,7 @@ def _functional(rule: Rule) -> Callable[..., None]:
         plan = make_plan(
             f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
         )
-        plan.step(given["grads"], Given([group], scale), given["zero_grads"])
+        plan.step(given["grads"], Given([group], scale), ZERO_GRADS.check(given["zero_grads"]))
         for step, t in zip(steps, plan.progress()[0], strict=True):
             step[...] = t
 

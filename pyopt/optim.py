@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._arrays import Array, check_parameters, described, named, near, swap
+from ._arrays import Array, check_parameters, described, is_list, named, near, swap
 from ._device import adopt, adopted, integers
-from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from ._made import Made
 from ._snapshot import brief, group_values, moved, read_states, snapshot
 from .kernels import engine
@@ -103,7 +103,13 @@ class Optimizer:
         cls.__doc__ = cls.rule.doc
 
     def __init__(self, params: Params, *args: Any, **kwargs: Any) -> None:
-        bound = self.__signature__.bind(params, *args, **kwargs)
+        if not hasattr(self, "rule"):
+            raise TypeError("Optimizer is what all optimizers have in common: use one of them, such as pyopt.SGD")
+        try:
+            bound = self.__signature__.bind(params, *args, **kwargs)
+        except TypeError as error:
+            allowed = ", ".join(self.__signature__.parameters)
+            raise TypeError(f"{type(self).__name__}(): {error}; its arguments are {allowed}") from None
         bound.apply_defaults()
         self.defaults = {name: value for name, value in bound.arguments.items() if name != "params"}
         self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
@@ -112,7 +118,7 @@ class Optimizer:
         self._guard = engine.Guard()
         self._made = Made([], [], [], [], [], None)
         self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
-        given: Any = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
+        given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
             self.add_param_group(group)
@@ -203,11 +209,13 @@ class Optimizer:
         self._guard.run(self._made.plan.catch_up)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
-        if isinstance(grads, np.ndarray):
-            raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
+        if not is_list(grads):
+            raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
         if self._tensors:
             grads = [adopt(g) for g in grads]
         made, scale, *limits = self._refresh(grad_scale)
+        if zero_grads is not True and zero_grads is not False:
+            zero_grads = ZERO_GRADS.check(zero_grads)
         made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
@@ -232,10 +240,16 @@ class Optimizer:
     def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
         """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
-        scale = 1.0 if grad_scale == 1.0 else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
+        plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
+        scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
+        if len(self.param_groups) != len(made.groups):
+            raise ValueError(
+                f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.groups)}: "
+                "use add_param_group, and leave the list as it is"
+            )
         for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
-            if values["params"] is not own:
+            if values.get("params") is not own:
                 raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
