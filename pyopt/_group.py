@@ -159,13 +159,11 @@ class Group:
         """Return what stands beside ``p``: ``have``, in the dtypes wanted now, and new arrays where one is on."""
         found: list[Array | None] = []
         for place, array in zip(self.places(p), have, strict=True):
-            if not place.on or (array is not None and array.dtype == place.dtype):
-                found.append(array)
-            elif place.start is None:
-                found.append(None)
-            elif array is None:
+            if array is None and place.on and place.start is not None:
                 start = place.start(p, place.dtype) if callable(place.start) else place.start
                 found.append(beside(p, start, place.dtype))
+            elif array is None or array.dtype == place.dtype or (place.name == "shadow" and not place.on):
+                found.append(array)
             else:
                 found.append(beside(p, _copy(array, place.dtype, codecs.compute(described(p)[1])), place.dtype))
         return found

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -244,19 +244,26 @@ class Optimizer:
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
         if len(self.param_groups) != len(made.groups):
-            raise ValueError(
-                f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.groups)}: "
-                "use add_param_group, and leave the list as it is"
-            )
+            self._changed()
         for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
             if values.get("params") is not own:
-                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+                self._changed()
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             made = self._made = made.over(made.states)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
+
+    def _changed(self) -> NoReturn:
+        """Raise the error for a list of groups that is not what the optimizer was made of."""
+        given, own = len(self.param_groups), len(self._made.groups)
+        if given != own:
+            raise ValueError(
+                f"{given} parameter groups, where the optimizer was made of {own}: "
+                "use add_param_group, and leave the list as it is"
+            )
+        raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -337,19 +344,32 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        names = self._state_names
+        return self._beside(self._made.states)
+
+    def _beside(self, states: Sequence[Sequence[Array | None]]) -> list[dict[str, Any]]:
         return [
             {"step": t, "carry": carry}
-            | {name: array for name, array in zip(names, own, strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), self._made.states, strict=True)
+            | {name: array for name, array in zip(self._state_names, own, strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), states, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it."""
+        """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
+
+        What was written to ``param_groups`` since the last step is in it: ValueError or TypeError where a step would
+        refuse it.
+        """
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        return snapshot(self.rule, self.state, self.param_groups)
+        made = self._made
+        if [id(values.get("params")) for values in self.param_groups] != [id(own) for own in made.own]:
+            self._changed()
+        values = [dict(group) for group in self.param_groups]
+        groups = [Group(self.rule, each) for each in values]
+        of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+        states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
+        return snapshot(self.rule, self._beside(states), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
