@@ -10,6 +10,11 @@ cdef inline Py_ssize_t size_of(cnp.ndarray a) noexcept:
     return size
 
 
+cdef inline Py_ssize_t rows_of(cnp.ndarray a) noexcept:
+    """How many the first index counts."""
+    return cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) else 1
+
+
 cdef inline bint dense(cnp.ndarray a) noexcept:
     """Whether the elements fill their memory without gaps, in whatever order of axes."""
     cdef int i, j, nd = cnp.PyArray_NDIM(a)

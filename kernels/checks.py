@@ -90,8 +90,8 @@ def changed(a: np.ndarray[Any, Any], name: str) -> NoReturn:
     if not a.flags.writeable:
         raise ValueError(f"{name} has become read-only since the optimizer was made: it is updated in place")
     raise ValueError(
-        f"{name} was resized, moved or given another dtype since the optimizer was made (now {a.shape}, {a.dtype}): "
-        "make a new optimizer"
+        f"{name} was reshaped, resized, moved or given another dtype since the optimizer was made "
+        f"(now {a.shape}, {a.dtype}): make a new optimizer"
     )
 
 
@@ -105,17 +105,20 @@ def row_gradient(indices: Any, values: Any, p: np.ndarray[Any, Any], name: str, 
     rows_array(p, name, STORED)
     if p.ndim == 0:
         raise ValueError(f"{name} has no rows: it is a single number")
-    if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
-        raise TypeError(f"indices are {_short(indices)}: a vector of int64 is needed")
+    row_indices(indices, len(p), name)
     rows_array(values, "values", dtypes)
     if values.shape != (len(indices), *p.shape[1:]):
         raise ValueError(
             f"values have shape {values.shape}: must be {(len(indices), *p.shape[1:])}, a row for each index"
         )
-    if len(indices) and not (indices.min() >= 0 and indices.max() < len(p)):
-        raise ValueError(
-            f"indices from {indices.min()} to {indices.max()}: must be in [0, {len(p)}), the rows of {name}"
-        )
+
+
+def row_indices(indices: Any, rows: int, name: str) -> None:
+    """Raise where ``indices`` are no vector of int64 in [0, rows)."""
+    if not isinstance(indices, np.ndarray) or indices.dtype not in (np.int64, np.uint64) or indices.ndim != 1:
+        raise TypeError(f"indices are {_short(indices)}: a vector of integers is needed")
+    if len(indices) and not (indices.min() >= 0 and indices.max() < rows):  # as those of uint64 that do not fit
+        raise ValueError(f"indices from {indices.min()} to {indices.max()}: must be in [0, {rows}), the rows of {name}")
 
 
 def row_decay(a: Any, rows: int, name: str) -> None:

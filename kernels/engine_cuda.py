@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arrays_cuda, norms_cuda, prepare_cuda, tables_cuda
+from . import arrays_cuda, checks, norms_cuda, prepare_cuda, tables_cuda
 from .arrays_cuda import View
 from .columns_cuda import Column
 from .device_cuda import Ring
@@ -100,8 +100,7 @@ class Plan(WholePlan):
         self.whole_rows(i)
         if not p.shape:
             raise ValueError(f"{name} has no rows: it is a single number")
-        if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
-            raise TypeError(f"indices are {indices!r:.60}: a vector of int64 is needed")
+        checks.row_indices(indices, p.shape[0], name)
         v = arrays_cuda.view(values, "values")
         arrays_cuda.check(v._replace(readonly=False), "values")
         if v.kind not in allowed(p):
@@ -112,10 +111,6 @@ class Plan(WholePlan):
             )
         if not arrays_cuda.in_order(v):
             raise ValueError(f"values have strides {v.strides} for shape {v.shape}: np.ascontiguousarray is needed")
-        if len(indices) and not (indices.min() >= 0 and indices.max() < p.shape[0]):
-            raise ValueError(
-                f"indices from {indices.min()} to {indices.max()}: must be in [0, {p.shape[0]}), the rows of {name}"
-            )
         if not self.device.holds(v.address):
             raise ValueError(f"values are not on {self.device}, where {name} is")
         addresses = np.full(self.count, v.address, np.uint64)

@@ -57,7 +57,7 @@ cdef class Memory:
         t.p, t.descr, t.n = <void*>p, <void*>cnp.PyArray_DESCR(p), cnp.PyArray_SIZE(p)
         t.kind[P] = stored(p)
         t.f64 = t.kind[P] == F64
-        t.rows = cnp.PyArray_DIM(p, 0) if cnp.PyArray_NDIM(p) else 1
+        t.rows = rows_of(p)
         if last != len(places):
             raise ValueError(f"{last} states for {self.names[t.index]}: {[self.roles[j] for j in places]}")
         self.place(t, P, p)
@@ -215,3 +215,10 @@ cdef class Memory:
                 or <void*>cnp.PyArray_DESCR(p) != t.descr and stored(p) != t.kind[P]
                 or cnp.PyArray_FLAGS(p) & writeable != writeable or not dense(p)):
             checks.changed(p, self.names[t.index])
+        if t.row:
+            self.same_rows(t)
+
+    cdef inline same_rows(self, const Tensor* t):
+        """Raise where a parameter no longer has the rows that it had when the plan was made."""
+        if rows_of(<cnp.ndarray>t.p) != t.rows:
+            checks.changed(<cnp.ndarray>t.p, self.names[t.index])

@@ -170,6 +170,7 @@ cdef class Plan(WholePlan):
         """Raise where ``step_rows`` cannot take these."""
         cdef const Tensor* t = &self.tensors[i]
         self.same(t)
+        self.same_rows(t)
         if not self.fit(t, indices, values):
             checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
         self.apart_from(values, i)

@@ -16,6 +16,8 @@ from . import norms
 
 Scalars = tuple[float, ...]
 
+_NO_REALS = "bcmMSU"  # kinds of NumPy's dtypes that float() takes, though what they hold is no real number
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -55,7 +57,7 @@ class Hyper:
             return bool(value)
         if isinstance(self.default, tuple):
             try:
-                pair = tuple(value)
+                pair = () if isinstance(value, (set, frozenset, dict)) else tuple(value)  # a pair is in order
             except TypeError:
                 pair = ()
             if len(pair) != 2:
@@ -65,13 +67,16 @@ class Hyper:
 
     def _number(self, x: Any, shown: Any) -> float:
         try:
+            if (
+                isinstance(x, (bool, str, bytes, bytearray))
+                or getattr(getattr(x, "dtype", None), "kind", "f") in _NO_REALS
+            ):
+                raise TypeError
             number = float(x)
         except (TypeError, ValueError, OverflowError):
             raise TypeError(f"{self.name}={shown!r}: must be {self.range}") from None
-        if isinstance(x, (bool, np.bool_)):
-            raise TypeError(f"{self.name}={shown!r}: must be {self.range}")
         inside = self.low <= number < self.high or (self.closed and number == self.high)
-        if isinstance(x, str) or not inside or (self.above and number == self.low):
+        if not inside or (self.above and number == self.low):
             raise ValueError(f"{self.name}={shown!r}: must be {self.range}")
         return number
 

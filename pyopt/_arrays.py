@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,14 @@ def near(p: Any, values: Array) -> Array:
     return _device.near(p, values) if _device.on_gpu(p) else values.copy()
 
 
+def is_list(given: Any) -> bool:
+    """Return whether ``given`` can be gone through for arrays, and is no array, text or dict itself."""
+    return type(given) is list or (isinstance(given, Iterable) and not isinstance(given, (np.ndarray, str, Mapping)))
+
+
 def named(params: Any, first: int) -> list[tuple[str, Any]]:
     """Return (name, array) pairs, with a name made up where none is given."""
-    if isinstance(params, (np.ndarray, str, Mapping)):
+    if not is_list(params):
         raise TypeError(f"params is {type(params).__name__}: a list of arrays is needed, such as [w, b]")
     pairs = []
     for i, item in enumerate(params, first):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import arrays_cuda, codecs
+from .kernels import arrays_cuda, checks, codecs
 
 on_gpu = arrays_cuda.on_gpu
 
@@ -33,13 +33,19 @@ def adopted(a: Any) -> bool:
 
 
 def integers(a: Any) -> Any:
-    """Return indices in a NumPy array, of int64 where they are integers; waits for those that a GPU holds."""
+    """Return a copy of indices, of int64 where they are integers that fit; waits for those that a GPU holds.
+
+    A copy, because a schedule or another thread may write to theirs after they have been checked.
+    """
     if arrays_cuda.is_tensor(a):
         a = a.detach().cpu()
     elif on_gpu(a):
         a = a.get() if hasattr(a, "get") else a.copy_to_host()
+    if checks.masked(a):
+        raise TypeError("indices are a masked array: fill it first, with a.filled(value)")
     found = np.asarray(a)
-    return np.ascontiguousarray(found, np.int64) if found.dtype.kind in "iu" or not found.size else found
+    fits = found.dtype.kind == "i" or not found.size or (found.dtype.kind == "u" and found.max() < 1 << 63)
+    return np.array(found, np.int64, order="C") if fits else found
 
 
 def gpu_of(a: Any) -> Any:

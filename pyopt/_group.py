@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from .kernels.penalties.l1 import L1
 from .kernels.penalties.l2 import L2
 from .kernels.spec import Hyper, Penalty, Projection, Rule
 
+ZERO_GRADS = Hyper("zero_grads", False)
 GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float64).tiny))
 OPTIONS: dict[str, Any] = {
     "penalty": None,
@@ -57,7 +59,10 @@ class Group:
 
     def refresh(self, group: dict[str, Any]) -> None:
         """Take over what was written to ``group``, checked."""
-        given = self.read(group)
+        try:
+            given = self.read(group)
+        except KeyError as missing:
+            raise ValueError(f"a parameter group has no {missing} any more: put it back") from None
         try:
             if given == self.seen:
                 return
@@ -84,7 +89,7 @@ class Group:
         stages = step.stages(self.rule, h, penalties, options["rounding"])
         group.update(values, **options)
         self.h, self.schedules, self.penalties, self.options = h, schedules, penalties, options
-        self.seen = self.read(group)
+        self.seen = tuple(dict(x) if isinstance(x, dict) else x for x in self.read(group))
         self.structure = (
             tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),
             h.ema_decay is not None,
@@ -154,13 +159,11 @@ class Group:
         """Return what stands beside ``p``: ``have``, in the dtypes wanted now, and new arrays where one is on."""
         found: list[Array | None] = []
         for place, array in zip(self.places(p), have, strict=True):
-            if not place.on or (array is not None and array.dtype == place.dtype):
-                found.append(array)
-            elif place.start is None:
-                found.append(None)
-            elif array is None:
+            if array is None and place.on and place.start is not None:
                 start = place.start(p, place.dtype) if callable(place.start) else place.start
                 found.append(beside(p, start, place.dtype))
+            elif array is None or array.dtype == place.dtype or (place.name == "shadow" and not place.on):
+                found.append(array)
             else:
                 found.append(beside(p, _copy(array, place.dtype, codecs.compute(described(p)[1])), place.dtype))
         return found
@@ -173,7 +176,12 @@ class Group:
         table = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
         if unknown := set(table) - set(names):
             raise ValueError(f"state_dtype={given!r}: {sorted(unknown)} are no states, must be among {names}")
-        return {name: codecs.dtype(kind).name for name, kind in table.items()}
+        try:
+            return {name: codecs.dtype(kind).name for name, kind in table.items()}
+        except ValueError:
+            raise ValueError(
+                f"state_dtype={given!r}: must be None, one of {', '.join(codecs.NAMES)}, or a dict of these"
+            ) from None
 
     def _penalties(self, options: dict[str, Any]) -> step.Penalties:
         """Check penalty, prox and metric against each other and the rule, and put them as the user may read them."""
@@ -181,7 +189,9 @@ class Group:
         for name, found in (("penalty", gradients), ("prox", proxes)):
             given = options[name]
             options[name] = given if found[:1] == (given,) else found or None
-        metric = options["metric"] if options["metric"] is None else _one_of("metric", options["metric"], ("lr",))
+        metric = options["metric"]
+        if not (metric is None or (isinstance(metric, str) and metric == "lr")):
+            raise ValueError(f"metric={metric!r}: must be None or 'lr'")
         for penalty in gradients:
             if isinstance(penalty, Projection):
                 raise TypeError(f"penalty={penalty!r}: a projection has no gradient: prox= takes it")
@@ -267,10 +277,11 @@ def _seed(given: Any) -> int:
 def _shadow_dtype(given: Any) -> str | None:
     if given is None:
         return None
-    name = codecs.dtype(given).name
-    if name not in ("bfloat16", "float16"):
-        raise ValueError(f"shadow_dtype={given!r}: must be bfloat16, float16 or None")
-    return name
+    allowed = ("bfloat16", "float16")
+    with contextlib.suppress(ValueError):
+        if (name := codecs.dtype(given).name) in allowed:
+            return name
+    raise ValueError(f"shadow_dtype={given!r}: must be {', '.join(allowed)} or None")
 
 
 def _storage(given: Mapping[str, str], name: str, real: type[Any]) -> np.dtype[Any]:

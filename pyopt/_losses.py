@@ -54,7 +54,7 @@ def labels(target: Any, rows: int, classes: int, ignore_index: int) -> Array:
     """Return labels as the kernel takes them: -1 stands for one that is ignored."""
     if checks.masked(target):
         raise TypeError("target is a masked array: fill it first, with a.filled(value)")
-    given = np.asarray(target)
+    given = np.array(target)  # a copy: another thread may write to theirs after the checks
     if given.dtype.kind not in "iu":
         raise TypeError(
             f"target has dtype {given.dtype} and shape {given.shape}: must be integers, the label of each row, or "

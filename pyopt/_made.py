@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._arrays import Array, check_parameters, make_plan
 from ._group import PLACES, Group
 from ._snapshot import brief
@@ -61,6 +63,6 @@ class Made(NamedTuple):
             return 0
         if isinstance(param, str) and param in names:
             return names.index(param)
-        if isinstance(param, int) and not isinstance(param, bool) and 0 <= param < len(names):
-            return param
+        if isinstance(param, (int, np.integer)) and not isinstance(param, bool) and 0 <= param < len(names):
+            return int(param)
         raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._arrays import Array, beside, copied, described, near
 from ._group import Group
+from .kernels import checks
 from .kernels.spec import Rule
 
 
@@ -21,7 +22,8 @@ def snapshot(
     groups, first = [], 0
     for group in param_groups:
         count = len(group["params"])
-        groups.append({**group, "params": list(range(first, first + count))})
+        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group.items()}
+        groups.append({**own, "params": list(range(first, first + count))})
         first += count
     return {"version": 1, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
 
@@ -37,16 +39,20 @@ def group_values(
         if state_dict[key] != must:
             raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
     saved = state_dict["param_groups"]
+    if not isinstance(saved, (list, tuple)):
+        raise ValueError(f"param_groups of the state_dict is {brief(saved)}: must be a list of dicts")
     if len(saved) != len(param_groups):
         raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(param_groups)}")
     values = []
     for i, (have, given) in enumerate(zip(param_groups, saved, strict=True)):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"group {i} of the state_dict is {brief(given)}: must be a dict")
         if set(given) != set(have):
             raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
-        if tuple(given["param_names"]) != have["param_names"]:
+        names = given["param_names"]
+        if not isinstance(names, (list, tuple)) or tuple(names) != have["param_names"]:
             raise ValueError(
-                f"group {i} of the state_dict has the parameters {list(given['param_names'])}: "
-                f"must be {list(have['param_names'])}"
+                f"group {i} of the state_dict has the parameters {names!r}: must be {list(have['param_names'])}"
             )
         values.append({**given, "params": have["params"], "param_names": have["param_names"]})
     return values
@@ -62,20 +68,24 @@ def read_states(
     states: list[list[Array | None]] = []
     for i, (group, p) in enumerate(params):
         entry, name = saved[i], names[i]
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
         places = group.places(p)
         known = {"step", "carry", *(place.name for place in places)} - {"shadow"}
         needed = {place.name for place in places if place.on and place.start is not None} - {"shadow"}
         if not needed | {"step", "carry"} <= set(entry) <= known:
             raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
         t = entry["step"]
-        if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
-            raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer >= 0")
+        if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 1 << 62:
+            raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer in [0, 2**62)")
         carry = entry["carry"]
         if isinstance(carry, bool) or not isinstance(carry, (int, float)) or not math.isfinite(carry):
             raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
         arrays = [entry.get(place.name) for place in places]
         for place, array in zip(places, arrays, strict=True):
-            if array is not None and described(array) != (place.shape, place.dtype):
+            if array is None and place.name not in needed:
+                continue
+            if described(array) != (place.shape, place.dtype) or checks.masked(array):
                 raise ValueError(
                     f"{place.name} of {name} is {brief(array)}: must be {place.dtype} of shape {place.shape}"
                 )
@@ -96,6 +106,6 @@ def moved(p: Any, states: Sequence[Any]) -> list[Any]:
 def brief(value: Any) -> str:
     """Return what ``value`` is, in a few words."""
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}"
+        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
     text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

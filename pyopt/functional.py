@@ -9,13 +9,13 @@ gradient of None skips its parameter. Errors come before anything is touched, as
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, make_plan
-from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._arrays import Array, is_list, make_plan
+from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from .kernels import checks, codecs, engine, isa
 from .kernels.rules import RULES
 from .kernels.spec import Rule
@@ -30,6 +30,9 @@ def _functional(rule: Rule) -> Callable[..., None]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
+        for name in ("params", "grads"):
+            if not is_list(given[name]):
+                raise TypeError(f"{name} is {type(given[name]).__name__}: a list of arrays is needed")
         params = list(given["params"])
         group = Group(rule, _hypers(rule, given))
         steps = _steps(given["state_steps"], len(params))
@@ -45,7 +48,7 @@ def _functional(rule: Rule) -> Callable[..., None]:
         plan = make_plan(
             f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
         )
-        plan.step(given["grads"], Given([group], scale), given["zero_grads"])
+        plan.step(given["grads"], Given([group], scale), ZERO_GRADS.check(given["zero_grads"]))
         for step, t in zip(steps, plan.progress()[0], strict=True):
             step[...] = t
 
@@ -92,6 +95,8 @@ def _hypers(rule: Rule, given: dict[str, Any]) -> dict[str, Any]:
 
 def _column(given: Any, name: str, count: int) -> list[Any]:
     """Return the list of one state, with an entry for each parameter."""
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} is {type(given).__name__}: a list of arrays is needed")
     column = list(given)
     if len(column) != count:
         raise ValueError(f"{name} has {len(column)} entries for {count} parameters")
@@ -109,12 +114,22 @@ def _complete(given: Any, name: str, count: int) -> list[Any]:
 
 def _steps(given: Any, count: int) -> list[Array]:
     """Return the step counts as one-element arrays that can be written to."""
-    steps = [given[i : i + 1] for i in range(len(given))] if isinstance(given, np.ndarray) else list(given)
-    for i, step in enumerate(_column(steps, "state_steps", count)):
-        if not isinstance(step, np.ndarray) or step.size != 1 or not step.flags.writeable:
+    vector = isinstance(given, np.ndarray) and given.ndim > 0
+    steps = _column([given[i : i + 1] for i in range(len(given))] if vector else given, "state_steps", count)
+    for i, step in enumerate(steps):
+        if (
+            not isinstance(step, np.ndarray)
+            or step.size != 1
+            or step.dtype.kind not in "iuf"
+            or not step.flags.writeable
+        ):
             raise TypeError(f"state_steps[{i}] is {step!r}: a writeable array of one number is needed")
-        if not (step.item() >= 0 and step.item() == int(step.item())):
-            raise ValueError(f"state_steps[{i}] is {step.item()!r}: must be a whole number >= 0")
+        taken = step.item()
+        if not 0 <= taken < 1 << 62 or taken != int(taken):
+            raise ValueError(f"state_steps[{i}] is {taken!r}: must be a whole number in [0, 2**62)")
+        real = step.dtype.kind == "f"
+        if not (float(step.dtype.type(taken + 1)) > taken if real else taken < np.iinfo(step.dtype).max):
+            raise ValueError(f"state_steps[{i}] is {taken!r}: {step.dtype} does not hold {int(taken) + 1}, use int64")
     return steps
 
 

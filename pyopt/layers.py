@@ -6,8 +6,6 @@ computed with in float32: y, dx, dweight and dbias are rounded once, to the near
 
 from __future__ import annotations
 
-import math
-
 from . import _given
 from ._arrays import Array
 from .kernels import checks
@@ -19,7 +17,7 @@ from .kernels.layers import layer_norm as _layer_norm
 from .kernels.spec import Hyper
 
 _MOMENTUM = Hyper("momentum", 0.1, high=1.0, closed=True)
-_EPS = Hyper("eps", 1e-5, low=math.ulp(0.0))
+_EPS = Hyper("eps", 1e-5, above=True)
 _P = Hyper("p", 0.5, high=1.0)
 
 

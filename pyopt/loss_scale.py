@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ._schedule import integer
 from .kernels.spec import Hyper
 
-_ABOVE_ZERO = math.ulp(0.0)
 _SETTINGS = (
-    Hyper("init_scale", 65536.0, low=_ABOVE_ZERO),
+    Hyper("init_scale", 65536.0, above=True),
     Hyper("growth_factor", 2.0, low=1.0),
-    Hyper("backoff_factor", 0.5, low=_ABOVE_ZERO, high=1.0),
+    Hyper("backoff_factor", 0.5, above=True, high=1.0),
 )
 
 
@@ -52,16 +52,14 @@ class DynamicLossScale:
         self.scale, self.growth_factor, self.backoff_factor = (
             hyper.check(value) for hyper, value in zip(_SETTINGS, given, strict=True)
         )
-        if isinstance(growth_interval, bool) or not isinstance(growth_interval, int) or growth_interval < 1:
-            raise ValueError(f"growth_interval={growth_interval!r}: must be an integer >= 1")
-        self.growth_interval = growth_interval
+        self.growth_interval = integer("growth_interval", growth_interval, 1)
         self.found_nonfinite = False
         self._growth_tracker = 0
 
     def update(self) -> None:
         """Adapt the scale to what the steps since the last call have found."""
         if self.found_nonfinite:
-            self.scale = max(self.scale * self.backoff_factor, _ABOVE_ZERO)
+            self.scale = max(self.scale * self.backoff_factor, math.ulp(0.0))
             self._growth_tracker = 0
         else:
             self._growth_tracker += 1
@@ -83,11 +81,15 @@ class DynamicLossScale:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"the state_dict is {state_dict!r}: must be a dict with the keys {sorted(self.state_dict())}"
+            )
         if set(state_dict) != set(self.state_dict()):
             raise ValueError(f"the state_dict has the keys {sorted(state_dict)}: must be {sorted(self.state_dict())}")
         settings = {key: value for key, value in state_dict.items() if key != "_growth_tracker"}
         checked = DynamicLossScale(settings.pop("scale"), **settings)
-        tracker = state_dict["_growth_tracker"]
-        if isinstance(tracker, bool) or not isinstance(tracker, int) or not 0 <= tracker < checked.growth_interval:
-            raise ValueError(f"_growth_tracker={tracker!r}: must be an integer in [0, {checked.growth_interval})")
+        tracker = integer("_growth_tracker", state_dict["_growth_tracker"], 0)
+        if tracker >= checked.growth_interval:
+            raise ValueError(f"_growth_tracker={tracker!r}: must be < growth_interval={checked.growth_interval}")
         self.__dict__.update(vars(checked), _growth_tracker=tracker)

@@ -7,13 +7,13 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from ._arrays import Array, check_parameters, described, named, near, swap
+from ._arrays import Array, check_parameters, described, is_list, named, near, swap
 from ._device import adopt, adopted, integers
-from ._group import GRAD_SCALE, OPTIONS, PLACES, Given, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from ._made import Made
 from ._snapshot import brief, group_values, moved, read_states, snapshot
 from .kernels import engine
@@ -103,7 +103,13 @@ class Optimizer:
         cls.__doc__ = cls.rule.doc
 
     def __init__(self, params: Params, *args: Any, **kwargs: Any) -> None:
-        bound = self.__signature__.bind(params, *args, **kwargs)
+        if not hasattr(self, "rule"):
+            raise TypeError("Optimizer is what all optimizers have in common: use one of them, such as pyopt.SGD")
+        try:
+            bound = self.__signature__.bind(params, *args, **kwargs)
+        except TypeError as error:
+            allowed = ", ".join(self.__signature__.parameters)
+            raise TypeError(f"{type(self).__name__}(): {error}; its arguments are {allowed}") from None
         bound.apply_defaults()
         self.defaults = {name: value for name, value in bound.arguments.items() if name != "params"}
         self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
@@ -112,7 +118,7 @@ class Optimizer:
         self._guard = engine.Guard()
         self._made = Made([], [], [], [], [], None)
         self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
-        given: Any = params if isinstance(params, (np.ndarray, str, Mapping)) else list(params)
+        given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
             self.add_param_group(group)
@@ -203,11 +209,13 @@ class Optimizer:
         self._guard.run(self._made.plan.catch_up)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
-        if isinstance(grads, np.ndarray):
-            raise TypeError("grads is an array: a list of arrays is needed, such as [grad]")
+        if not is_list(grads):
+            raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
         if self._tensors:
             grads = [adopt(g) for g in grads]
         made, scale, *limits = self._refresh(grad_scale)
+        if zero_grads is not True and zero_grads is not False:
+            zero_grads = ZERO_GRADS.check(zero_grads)
         made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
@@ -232,17 +240,30 @@ class Optimizer:
     def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
         """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
-        scale = 1.0 if grad_scale == 1.0 else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
+        plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
+        scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._made
+        if len(self.param_groups) != len(made.groups):
+            self._changed()
         for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
-            if values["params"] is not own:
-                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+            if values.get("params") is not own:
+                self._changed()
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             made = self._made = made.over(made.states)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
+
+    def _changed(self) -> NoReturn:
+        """Raise the error for a list of groups that is not what the optimizer was made of."""
+        given, own = len(self.param_groups), len(self._made.groups)
+        if given != own:
+            raise ValueError(
+                f"{given} parameter groups, where the optimizer was made of {own}: "
+                "use add_param_group, and leave the list as it is"
+            )
+        raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -323,19 +344,32 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        names = self._state_names
+        return self._beside(self._made.states)
+
+    def _beside(self, states: Sequence[Sequence[Array | None]]) -> list[dict[str, Any]]:
         return [
             {"step": t, "carry": carry}
-            | {name: array for name, array in zip(names, own, strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), self._made.states, strict=True)
+            | {name: array for name, array in zip(self._state_names, own, strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), states, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it."""
+        """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
+
+        What was written to ``param_groups`` since the last step is in it: ValueError or TypeError where a step would
+        refuse it.
+        """
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        return snapshot(self.rule, self.state, self.param_groups)
+        made = self._made
+        if [id(values.get("params")) for values in self.param_groups] != [id(own) for own in made.own]:
+            self._changed()
+        values = [dict(group) for group in self.param_groups]
+        groups = [Group(self.rule, each) for each in values]
+        of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+        states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
+        return snapshot(self.rule, self._beside(states), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.

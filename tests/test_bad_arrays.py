@@ -112,8 +112,16 @@ def test_number_of_gradients(rule, count):
 )
 def test_grads_that_are_no_list_of_arrays(rule, grads):
     opt = make(rule, [np.ones(3)])
-    with refused((TypeError, ValueError), opt=opt):
+    with refused(TypeError, "grad", "list of arrays" if not isinstance(grads, list) else "NumPy array", opt=opt):
         opt.step(grads)
+
+
+@pytest.mark.parametrize("bad", ["no", None, 1, np.array(True)], ids=repr)
+def test_zero_grads_is_a_flag(rule, bad):
+    p, g = np.ones(3), np.ones(3)
+    opt = make(rule, [p])
+    with refused(TypeError, f"zero_grads={bad!r}", "True or False", opt=opt, arrays=[p, g]):
+        opt.step([g], zero_grads=bad)
 
 
 def test_any_iterable_of_gradients_will_do(rule):
@@ -133,7 +141,7 @@ def test_no_parameters(rule, params):
 
 @pytest.mark.parametrize("params", [np.ones(3), "w", {"params": [np.ones(3)]}, None, 3], ids=str)
 def test_params_that_are_no_list(rule, params):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="list of arrays"):
         make(rule, params)
 
 

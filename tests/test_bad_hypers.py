@@ -6,12 +6,25 @@ import numpy as np
 import pytest
 
 import pyopt
-from helpers import GRADIENTS, everything, make, outcome, refused, run, same, some_penalty, unusual, variants
+from helpers import (
+    GRADIENTS,
+    OPTIMIZERS,
+    everything,
+    make,
+    outcome,
+    refused,
+    run,
+    same,
+    some_penalty,
+    unusual,
+    variants,
+)
 from pyopt.kernels.rules import RULES
 from pyopt.kernels.spec import Hyper
 
 NUMBERS = [-1e-9, -1.0, math.nan, math.inf, -math.inf]
-NO_NUMBERS = ["0.1", "fast", None, [], [0.1], 1j, True, {}, np.ones(2)]
+NO_NUMBERS = ["0.1", b"0.1", "fast", None, [], [0.1], 1j, np.complex64(1), True, np.array(True), {}, np.ones(2),
+              np.timedelta64(1)]  # fmt: skip
 
 
 def bad_values(hyper):
@@ -21,7 +34,7 @@ def bad_values(hyper):
     if isinstance(hyper.default, tuple):
         ends = [hyper.high, hyper.high + 0.1, *NUMBERS]
         bad = [(x, 0.5) for x in ends] + [(0.5, x) for x in ends] + [("a", 0.5), (None, 0.5), (True, 0.5)]
-        return [*bad, 0.9, "ab", None, (), (0.9,), (0.9, 0.99, 0.999)]
+        return [*bad, 0.9, "ab", None, (), (0.9,), (0.9, 0.99, 0.999), {0.5, 0.25}, {0.5: 0, 0.25: 1}]
     no_numbers = [bad for bad in NO_NUMBERS if hyper.default is not None or bad is not None]
     return [*NUMBERS, *no_numbers, *([hyper.high, hyper.high + 1] if hyper.high < math.inf else [])]
 
@@ -187,7 +200,7 @@ def test_penalty_written_later(rule, penalty):
     assert len(opt.param_groups[0]["penalty"]) == 1
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "2", None, [2.0], 1e-320])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "2", None, [2.0], 1e-320, True])
 def test_grad_scale(rule, bad):
     p, g = np.ones(3), np.ones(3)
     opt = make(rule, [p], **everything(rule))
@@ -297,5 +310,50 @@ def test_group_without_a_hyper_parameter(rule):
     p = np.ones(3)
     opt = make(rule, [p])
     del opt.param_groups[0]["lr"]
-    with refused((KeyError, ValueError, TypeError), "lr", opt=opt, arrays=[p]):
+    with refused(ValueError, "no 'lr'", "put it back", opt=opt, arrays=[p]):
         opt.step([np.ones(3)])
+
+
+def test_list_of_groups_changed(rule):
+    p = np.ones(3)
+    opt = make(rule, [p])
+    own = opt.param_groups
+    for other in ([], [*own, {}], [*own, {"params": [np.ones(2)]}]):
+        opt.param_groups = other
+        with refused(ValueError, f"{len(other)} parameter groups", "made of 1", "add_param_group", arrays=[p]):
+            opt.step([np.ones(3)])
+    opt.param_groups = [{**own[0]}]
+    opt.step([np.ones(3)])
+    assert opt.state[0]["step"] == 1
+
+
+def test_a_dict_of_storage_types_may_be_written_to():
+    opt = pyopt.AdamW([np.ones(3)], state_dtype={"exp_avg": "float16"})
+    opt.param_groups[0]["state_dtype"]["exp_avg"] = "float32"
+    opt.step([np.ones(3)])
+    assert opt.state[0]["exp_avg"].dtype == np.float32
+
+
+def test_the_base_class_is_no_optimizer():
+    with refused(TypeError, "Optimizer", "pyopt.SGD"):
+        pyopt.optim.Optimizer([np.ones(3)])
+
+
+def test_arguments_of_another_name(rule):
+    with refused(TypeError, "learning_rate", f"{OPTIMIZERS[rule.name].__name__}()"):
+        make(rule, [np.ones(3)], learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "words"),
+    [
+        ("state_dtype", "int8", ["state_dtype='int8'", "float64, float32, bfloat16, float16"]),
+        ("state_dtype", {"exp_avg": "foo"}, ["state_dtype={'exp_avg': 'foo'}", "float64, float32, bfloat16, float16"]),
+        ("shadow_dtype", "x", ["shadow_dtype='x'", "bfloat16, float16 or None"]),
+        ("shadow_dtype", 1, ["shadow_dtype=1", "bfloat16, float16 or None"]),
+        ("metric", "LR", ["metric='LR'", "None or 'lr'"]),
+    ],
+)
+def test_options_out_of_range(name, bad, words):
+    with refused(ValueError, *words, "must be"):
+        pyopt.AdamW([np.ones(3)], **{name: bad})

@@ -109,6 +109,29 @@ def test_data_that_scikit_learn_brings():
 # ---- split and scaling
 
 
+@pytest.mark.parametrize(
+    ("name", "other", "own"),
+    [("digits", "regression", "classification"), ("diabetes", "classification", "regression")],
+)
+def test_the_task_of_data_that_scikit_learn_brings(name, other, own):
+    with pytest.raises(ValueError, match=f"task='{other}': {name} is a {own}"):
+        tables.load(name, None, other)
+    assert tables.load(name, None, own).task.startswith(own)
+
+
+def test_the_target_of_data_that_scikit_learn_brings_when_predicting():
+    with pytest.raises(ValueError, match="target='y': diabetes has a target of its own"):
+        tables.features("diabetes", ["age"], "y")
+
+
+def test_a_shape_of_images_that_scikit_learn_does_not_bring():
+    with pytest.raises(ValueError, match=r"image-shape=\(1, 4, 16\): digits has \(1, 8, 8\)"):
+        tables.load("digits", None, image_shape=(1, 4, 16))
+    with pytest.raises(ValueError, match=r"image-shape=\(1, 2, 5\): diabetes has none"):
+        tables.load("diabetes", None, image_shape=(1, 2, 5))
+    assert tables.load("digits", None, image_shape=(1, 8, 8)).image_shape == (1, 8, 8)
+
+
 def test_a_fifth_is_held_out_by_seed():
     (train, held), again, other = (tables.split(101, seed) for seed in (0, 0, 1))
     assert (len(train), len(held)) == (81, 20)

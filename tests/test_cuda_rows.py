@@ -151,7 +151,7 @@ def test_rows_that_decay_to_nothing_catch_up_at_once(by):
 
 @pytest.mark.parametrize(("indices", "values", "error", "word"), [
     ([5], np.ones((1, 3)), ValueError, r"\[0, 5\)"),
-    ([1.0], np.ones((1, 3)), TypeError, "int64"),
+    ([1.0], np.ones((1, 3)), TypeError, "vector of integers"),
     ([[1]], np.ones((1, 3)), TypeError, "vector"),
     ([1, 2], np.ones((1, 3)), ValueError, r"\(2, 3\)"),
     ([1], np.ones((1, 3), np.int64), TypeError, "int64"),

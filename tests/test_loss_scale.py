@@ -82,8 +82,30 @@ def test_it_continues_from_its_state():
      ("backoff_factor", 0.0), ("growth_interval", 0), ("growth_interval", 1.5), ("growth_interval", True)],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(setting, value):
-    with refused(ValueError, f"{setting}={value!r}"):
+    with refused((ValueError, TypeError), f"{setting}={value!r}", "must be"):
         pyopt.DynamicLossScale(**{setting: value})
+
+
+def test_ranges_are_written_as_one_reads_them():
+    with pytest.raises(ValueError, match=r"init_scale=0: must be finite and > 0$"):
+        pyopt.DynamicLossScale(0)
+    with pytest.raises(ValueError, match=r"backoff_factor=0: must be in \(0, 1\)$"):
+        pyopt.DynamicLossScale(backoff_factor=0)
+
+
+def test_integers_of_numpy():
+    scaler = pyopt.DynamicLossScale(growth_interval=np.int64(2))
+    scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": np.int32(1)})
+    scaler.update()
+    assert scaler.scale == 131072.0
+    assert type(scaler.state_dict()["growth_interval"]) is int
+    assert type(scaler.state_dict()["_growth_tracker"]) is int
+
+
+@pytest.mark.parametrize("nothing", [None, 3, []], ids=str)
+def test_no_state(nothing):
+    with pytest.raises(TypeError, match="a dict with the keys"):
+        pyopt.DynamicLossScale().load_state_dict(nothing)
 
 
 @pytest.mark.parametrize("change", [{"scale": -1.0}, {"_growth_tracker": 2000}, {"extra": 1}])

@@ -5,6 +5,7 @@ import pytest
 
 from helpers import refused, tame
 from losses import call, labels
+from pyopt import _losses
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 
 Z, T = tame((6, 4), np.float32), labels(6, 4)
@@ -144,3 +145,9 @@ def test_options_out_of_range(name, error, words, options):
     out = options.get("out", np.full_like(Z, 7))
     with refused(error, *words, arrays=[out]):
         call(name, Z, ONES, **{**options, "out": out})
+
+
+def test_labels_are_looked_at_once():
+    """Another thread may fill the array of labels anew while a kernel finds its way by them."""
+    target = np.array([0, 2, 1])
+    assert not np.may_share_memory(_losses.labels(target, 3, 3, -100), target)

@@ -230,7 +230,7 @@ def test_which_parameter():
     params = [("a", np.ones((2, 3))), ("b", np.ones((4, 3)))]
     opt = pyopt.SGD(params, lr=1.0)
     opt.step_rows([3], np.ones((1, 3)), "b")
-    opt.step_rows([3], np.ones((1, 3)), 1)
+    opt.step_rows([3], np.ones((1, 3)), np.int64(1))
     assert (params[1][1][3] == -1).all()
     for wrong in (None, "c", 2, -1, True, 1.0):
         with refused(ValueError, f"param={wrong!r}", "[0, 2)", "'b'", opt=opt):
@@ -242,9 +242,14 @@ def test_which_parameter():
     [
         ([5], np.ones((1, 3)), ValueError, ["5", "[0, 5)", "params[0]"]),
         ([-1], np.ones((1, 3)), ValueError, ["-1", "[0, 5)"]),
-        ([1.0], np.ones((1, 3)), TypeError, ["int64"]),
+        (np.array([2**63], np.uint64), np.ones((1, 3)), ValueError, [str(2**63), "[0, 5)"]),
+        ([10**30], np.ones((1, 3)), TypeError, [str(10**30), "vector of integers"]),
+        ([1.0], np.ones((1, 3)), TypeError, ["vector of integers"]),
+        (None, np.ones((1, 3)), TypeError, ["None", "vector of integers"]),
+        (np.array([True]), np.ones((1, 3)), TypeError, ["True", "vector of integers"]),
+        (np.ma.masked_array([1], [True]), np.ones((1, 3)), TypeError, ["indices", "masked", "filled"]),
         ([[1]], np.ones((1, 3)), TypeError, ["vector"]),
-        ("ab", np.ones((1, 3)), TypeError, ["int64"]),
+        ("ab", np.ones((1, 3)), TypeError, ["integers"]),
         ([1, 2], np.ones((1, 3)), ValueError, ["(1, 3)", "(2, 3)"]),
         ([1], np.ones((1, 4)), ValueError, ["(1, 4)", "(1, 3)"]),
         ([1], np.ones((1, 3), np.int64), TypeError, ["values", "int64"]),
@@ -282,3 +287,39 @@ def test_memory_of_its_own():
         pyopt.SGD([np.ones((5, 3), order="F")]).step_rows([1], np.ones((1, 3)))
     with refused(ValueError, "single number"):
         pyopt.SGD([np.ones(())]).step_rows([0], np.ones(1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("before", "after"), [((6, 2000), (12000, 1)), ((12, 1), (1, 12)), ((2, 6), (12,))])
+def test_other_rows_than_when_the_optimizer_was_made(before, after):
+    p = np.ones(before)
+    opt = pyopt.SGD([p], lr=0.1, weight_decay=0.1)
+    opt.step_rows([0], np.ones((1, *before[1:])))
+    p.shape = after
+    with refused(ValueError, "params[0]", str(after), "new optimizer", opt=opt, arrays=[p]):
+        opt.step_rows([after[0] - 1], np.ones((1, *after[1:])))
+
+
+def test_indices_that_change_while_a_schedule_is_asked():
+    """As where another thread fills them anew: what counts is what was checked."""
+    p, indices = np.ones((5, 3)), np.array([0, 1])
+
+    def schedule(step):
+        asked.append(step)
+        if len(asked) == 2:  # the first one is asked before the indices are looked at
+            indices[:] = 10**9
+        return 1.0
+
+    asked = []
+    pyopt.SGD([p], lr=schedule).step_rows(indices, np.ones((2, 3)))
+    assert len(asked) == 2
+    assert p[:, 0].tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_penalty_by_row_has_the_rows_of_the_beginning():
+    p = np.ones((6, 2))
+    opt = pyopt.SGD([p], lr=0.1, prox=pyopt.GroupLasso(0.1))
+    p.shape = (4, 3)
+    with refused(ValueError, "params[0]", "(4, 3)", "new optimizer", opt=opt, arrays=[p]):
+        opt.step([np.ones((4, 3))])

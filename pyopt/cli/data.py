@@ -90,9 +90,13 @@ def load(data: str, target: str | None, task: str = "auto", image_shape: tuple[i
         Where there is no such data, a column is missing, or something in it is no finite number.
     """
     if data in BUNDLED:
-        if target is not None:
-            raise ValueError(f"target={target!r}: {data} has a target of its own")
-        return _bundled(data)
+        rows = _bundled(data, target)
+        own, shape = rows.task.split()[0], rows.image_shape
+        if task not in ("auto", own):
+            raise ValueError(f"task={task!r}: {data} is a {own}")
+        if image_shape not in (None, shape):
+            raise ValueError(f"image-shape={image_shape!r}: {data} has {shape or 'none'}")
+        return rows
     path = Path(data)
     if not path.suffix and not path.exists():
         raise ValueError(f"data={data!r}: must be one of {', '.join(BUNDLED)}, or a file {', '.join(table.READERS)}")
@@ -113,7 +117,7 @@ def load(data: str, target: str | None, task: str = "auto", image_shape: tuple[i
 def features(data: str, columns: Sequence[str], target: str | None) -> tuple[Array, Array | None]:
     """Return the features called ``columns``, and the column ``target`` where it is given."""
     if data in BUNDLED:
-        rows = _bundled(data)
+        rows = _bundled(data, target)
         found: table.Columns = dict(zip(rows.columns, rows.x.T, strict=True))
         labels: Array | None = rows.y if rows.classes is None else rows.classes[rows.y]
     else:
@@ -166,9 +170,11 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, stream]))
 
 
-def _bundled(name: str) -> Rows:
+def _bundled(name: str, target: str | None) -> Rows:
     from sklearn import datasets
 
+    if target is not None:
+        raise ValueError(f"target={target!r}: {name} has a target of its own")
     found = getattr(datasets, f"load_{name}")()
     x, columns = np.asarray(found.data, np.float64), [str(column) for column in found.feature_names]
     if name == "diabetes":
