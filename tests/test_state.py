@@ -24,6 +24,7 @@ from helpers import (
     variants,
     wild,
 )
+from pyopt.kernels import codecs
 from pyopt.kernels import isa as instruction_sets
 
 SIZES = (130, 1, 0, 1024, 7)
@@ -222,7 +223,7 @@ def test_groups_added_later_start_at_their_first_step(rule, dtype):
 )  # fmt: skip
 def test_a_snapshot_between_a_change_and_the_step_that_sees_it(written):
     """It can be loaded, goes on to the same bits, and taking it changes nothing."""
-    start = [wild(50, np.float32).astype("bfloat16") for _ in range(2)]
+    start = [wild(50, np.float32).astype(codecs.dtype("bfloat16")) for _ in range(2)]
     grads = [wild(50, np.float32, t) for t in range(3)]
     params = [[p.copy() for p in start] for _ in range(2)]
     opt, other = (pyopt.AdamW(own) for own in params)
