@@ -51,8 +51,10 @@ cdef class WholePlan(Memory):
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
         self.decays = "decay" in table[rule][3]
-        self.c.tile = 256 if self.coded else 128 if self.bytes > 32 << 20 else 1024
-        self.c.area = 8704 if self.c.tile == 1024 else 2560         # multiples of 512: see _arrays.beside
+        self.c.tile = 512 if self.coded else 1024
+        if self.bytes > 32 << 20:               # more than a cache holds
+            self.c.tile = 256 if self.coded else 128
+        self.c.area = 8 * self.c.tile + 512     # a multiple of 512: see _arrays.beside
         for i in range(self.count):
             if self.stages[groups[i]].rows:
                 self.by_row(&self.tensors[i])

@@ -12,7 +12,7 @@
 #define omp_get_max_threads() 1
 #endif
 
-#define SCRATCH 4096 /* doubles: a leaf of terms, or a tile of any type */
+#define SCRATCH 5888 /* doubles: a leaf of terms, or all areas of a tile */
 typedef struct {
 #ifdef _MSC_VER
     __declspec(align(64)) double d[SCRATCH];
