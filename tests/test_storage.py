@@ -8,6 +8,7 @@ import pytest
 import pyopt
 from helpers import everything, make, outcome, refused, run, same, same_bits, stepping, tame, wild
 from pyopt.kernels import codecs
+from pyopt.kernels.rules import RULES
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NaN and overflow, on purpose
@@ -61,13 +62,21 @@ def test_bits_are_those_of_the_reference(rule, isa, rounding):
             same(run(rule, params, grads, by=isa, threads=threads, **options), want, f"{p}, {g}, {threads} threads")
 
 
-def test_small_steps_have_large_tiles(rule, isa):
-    """Below 2 MB a tile of 16 bits has 256 elements; from memory it has 128."""
+def test_many_tiles_of_16_bits(rule, isa):
     for n in (3000, 700_001):
         params = [stored(n, BF16)]
         grads = gradients(params, 1, BF16)
         want = run(rule, params, grads, rounding="stochastic", state_dtype="bfloat16")
         same(run(rule, params, grads, by=isa, threads=2, rounding="stochastic", state_dtype="bfloat16"), want)
+
+
+@pytest.mark.parametrize("kind", [BF16, F32], ids=lambda kind: kind.name)
+def test_small_tiles_beyond_the_caches(isa, kind):
+    """Where all arrays together have more than 32 MB."""
+    params = [stored((33 << 20) // (4 * kind.itemsize) + 1, kind)]
+    grads = gradients(params, 1, kind)
+    want = run(RULES["adamw"], params, grads, weight_decay=0.25, state_dtype=kind)
+    same(run(RULES["adamw"], params, grads, by=isa, threads=2, weight_decay=0.25, state_dtype=kind), want)
 
 
 @pytest.mark.parametrize("kind", [BF16, F16, F32, F64], ids=lambda kind: kind.name)
