@@ -102,7 +102,8 @@ cdef class WholePlan(Memory):
     cdef cut(self):
         """Cut all elements into equal spans, which cross tensors: as much work for each thread, whatever the sizes."""
         cdef Py_ssize_t k = 0, start = 0, left, take, row, span
-        span = min(SPAN, max(<Py_ssize_t>LEAF, self.total // 16 // LEAF * LEAF))
+        span = self.total // (16 * (self.total // (16 * SPAN) + 1))      # as many for each of 2, 4, 8 or 16 threads
+        span = (span // 64 + 1) * 64
         self.spans = <Span*>calloc(self.total // span + 2, sizeof(Span))
         if self.spans is NULL:
             raise MemoryError
