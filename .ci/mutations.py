@@ -77,6 +77,11 @@ DEFECTS = {
         ("self.taken[i] = Progress(steps[i], `carries[i]`)", "0"),
         ("if `kind != t.kind[G]`:", "False"),
         ("moved = True\n                    t.kind[G]", None),
+        ("moved = True\n                t.data[G]", None),
+        ("bint moved = `not self.separate`", "False"),
+        ("if moved or `zero and not self.zeroed`:", "False"),
+        ("self.separate, self.zeroed = True, `zero`", "True"),
+        ("if `zero`:\n            self.sort", "False"),
     ],
     "plan.pxi": [
         ("put(&w.scale, `w.factor` * factor, w.f64)", "1"),
