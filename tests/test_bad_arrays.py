@@ -216,6 +216,15 @@ def test_gradient_shares_memory_with_a_parameter(rule):
         opt.step([memory, None])
 
 
+def test_gradient_of_a_wider_type_reaches_a_parameter(rule):
+    """It begins where the one before did, which ended before the parameter."""
+    memory = np.ones(15, np.float32)
+    opt = make(rule, [memory[5:]], **everything(rule))
+    opt.step([memory.view(np.float16)[:10]])
+    with refused(ValueError, "the gradient of params[0]", "params[0]", "share memory", opt=opt, arrays=[memory]):
+        opt.step([memory[:10]])
+
+
 def test_gradient_shares_memory_with_a_state(rule):
     p = np.ones(10)
     opt = make(rule, [p], **everything(rule))
