@@ -274,3 +274,34 @@ def zeros(m: Memory, column: Column, width: int) -> Any:
         put(address, (z, z, z, z, z, z, z, z))
 
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
+
+
+def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
+    """Return the function of (what, thread, threads, head, length) that takes the elements of a row.
+
+    ``vector(what, i)`` takes ``width`` of them from ``i`` on, ``single(what, i)`` one. ``head`` elements stand before
+    the first vector; ``width`` says that no vector is aligned.
+    """
+    wide = u8(width)
+
+    def along(what, thread, threads, head, length):  # type: ignore[no-untyped-def]
+        before = head if head < wide and head < length else length
+        whole = (length - before) & ~(wide - u8(1))
+        k, i = thread, before + thread * wide
+        while k < length - whole:
+            single(what, k if k < before else k + whole)
+            k += threads
+        while i < before + whole:
+            vector(what, i)
+            i += threads * wide
+
+    return m.jit(along)
+
+
+def head(m: Memory, width: int) -> Any:
+    """Return the function of (first, begin): how many elements from ``begin`` on stand before an aligned vector.
+
+    ``first`` is the first aligned element of the tensor; ``width`` or more, and the result ``width``, where none is.
+    """
+    wide = u8(width)
+    return m.jit(lambda first, begin: (first - begin) & (wide - u8(1)) if first < wide else wide)

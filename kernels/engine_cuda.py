@@ -16,8 +16,8 @@ from .arrays_cuda import View
 from .columns_cuda import Column
 from .device_cuda import Ring
 from .kernels_cuda import CatchUp, Lag, Leaves, Rows, Sums
+from .picked_cuda import TEAMS
 from .plan_cuda import WholePlan, bytes_of
-from .rows_cuda import TEAMS
 from .tensors_cuda import allowed, lengths, native
 
 LEAST = 1e-200  # rows catch up before what they missed is too small for a number

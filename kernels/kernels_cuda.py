@@ -62,13 +62,14 @@ class Rows(NamedTuple):
     """Steps rows of the tensors of a combination: (table, chunks, given, picks)."""
 
     combination: Combination
-    threads: int = rows_cuda.THREADS
+    threads: int = norms_cuda.THREADS
     arguments: int = 4
 
     @property
     def registers(self) -> int:
         """Registers of a thread at most: left to itself the compiler takes few, and spills."""
-        return 80 if self.combination.real == "f32" else 128
+        c = self.combination
+        return 80 + 8 * c.picked if c.real == "f32" else 128 + 16 * c.picked
 
     @property
     def name(self) -> str:
@@ -215,9 +216,9 @@ class Sums(NamedTuple):
 
     kind: str
     real: str
-    threads: int = rows_cuda.THREADS
+    threads: int = norms_cuda.THREADS
     arguments: int = 8
-    registers: int = 0
+    registers: int = 80  # left to itself the compiler spills, to save one
 
     @property
     def name(self) -> str:
@@ -286,7 +287,7 @@ class CatchUp(NamedTuple):
     """Decays all rows by what they have missed: (p, remainder, length, rows, row_decay, last)."""
 
     p: Column
-    threads: int = rows_cuda.THREADS
+    threads: int = norms_cuda.THREADS
     arguments: int = 6
     registers: int = 0
 

@@ -2,9 +2,9 @@
 
 A block takes a few rows of one tensor (``chunks``: the first row, and tensor * 2^32 + number of rows; the first place
 in ``picks`` and their number where rows are picked). Short rows go to a team of 32 threads each, long ones to all
-threads. The sum of the squares of a row is that of the tree of norms.py: one thread has one lane of a leaf. Where the
-new weights are shrunk by their own norm, they are computed twice, once for the sum and once to be stored: so nothing is
-kept between, whatever the length of the row.
+threads. The sum of the squares of a row is that of the tree of norms.py: 8 threads have 4 neighbouring lanes each of a
+leaf, and so read 4 elements at a time. Where the new weights are shrunk by their own norm, they are computed twice,
+once for the sum and once to be stored: so nothing is kept between, whatever the length of the row.
 
 ``table`` has three words more for each tensor: the elements of a row, the addresses of ``row_decay`` and of its last
 number. ``picks`` has two words for each touched row: the row, and the place of its gradient.
@@ -18,15 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .columns_cuda import Combination, cast, every, reader, zeros
+from .columns_cuda import Combination, cast, every, head, reader, spread, zeros
 from .memory_cuda import Memory
-from .norms_cuda import LANES, LEAF, ROW, fold_lanes
+from .norms_cuda import LANES, LEAF, ROW, THREADS
+from .row_sums_cuda import LEVELS, TOGETHER, reduction
 from .step_cuda import Places, addresses_of, loaded, pass_over, penalty, weights
 
-THREADS = 256
-TEAMS = THREADS // LANES  # leaves, or short rows, at a time
-LEVELS = TEAMS * ROW  # in shared memory: the sums of 2^k blocks of leaves, k < 64
-FACTORS = LEVELS + 64  # and the factors of each short row, or of the long one
+FACTORS = LEVELS + 64  # in shared memory: the factors of each short row, or of the long one, behind the sums
 
 u4 = np.uint32
 u8 = np.uint64
@@ -35,7 +33,7 @@ f8 = np.float64
 
 def shared(c: Combination) -> int:
     """Return how many float64 numbers a block keeps in shared memory."""
-    return FACTORS + TEAMS * factors(c)
+    return FACTORS + TOGETHER * factors(c)
 
 
 def factors(c: Combination) -> int:
@@ -50,9 +48,8 @@ def update(m: Memory, c: Combination) -> Any:
     """
     pair, four, record = m.load("u64", 2), m.load("u32", 4), m.load("u64", c.record)
     scalars, order = m.load(c.real, Places(c).count), m.pick(addresses_of(c))
-    rows, clear = group_of_rows(m, c), zeros(m, c.g, 1)
-    words, zero, bytes_g = u8(8 * c.record), c.zero, u8(c.g.size)
-    at_length, width = c.addresses + 1, u8(c.width)
+    rows, clear, ahead = group_of_rows(m, c), cleared(m, c), head(m, c.width)
+    words, zero, at_length = u8(8 * c.record), c.zero, c.addresses + 1
 
     def body(block, thread, threads, table, chunks, given, picks, kept):  # type: ignore[no-untyped-def]
         start, packed = pair(chunks + u8(block) * u8(16))
@@ -64,22 +61,19 @@ def update(m: Memory, c: Combination) -> Any:
         if there == u8(0):
             return
         noise = four(row)
+        aligned, _ = pair(given + tensor * u8(32) + u8(16))
         if noise[0] == u4(0):
             if zero:
-                i = start * length + u8(thread)
-                while i < (start + count) * length:
-                    clear(g + i * bytes_g)
-                    i += u8(threads)
+                begin = start * length
+                clear((g, begin), u8(thread), u8(threads), ahead(aligned, begin), count * length)
             return
         s = scalars(row + u8(16))
         a = order((g, *static))
-        first, _ = pair(given + tensor * u8(32) + u8(16))
-        whole = first == u8(0) and length % width == u8(0)  # every row begins and ends with a vector
-        together = u8(TEAMS) if length <= u8(LEAF) else u8(1)
+        together = u8(TOGETHER) if length <= u8(LEAF) else u8(1)
         k = u8(0)
         while k < count:
             few = together if together < count - k else count - k
-            rows(thread, threads, a, s, tensor, noise, length, whole, lags, picks, start + k, few, kept)
+            rows(thread, threads, (a, aligned, picks, start + k), s, tensor, noise, length, lags, few, kept)
             k += together
 
     return m.jit(body)
@@ -87,61 +81,73 @@ def update(m: Memory, c: Combination) -> Any:
 
 def group_of_rows(m: Memory, c: Combination) -> Any:
     """Return the function of a block that takes a few short rows, or a long one, through all stages."""
-    place, single, vector, sync = placed(m, c), pass_over(m, c, 1), pass_over(m, c, c.width), m.sync
-    places, width = Places(c), u8(c.width)
-    lag, old, new = missed(m, c), squares(m, c, False), squares(m, c, True)
+    place, vector, single, sync = placed(m, c), pass_over(m, c, c.width), pass_over(m, c, 1), m.sync
+    lag, old, new, places = missed(m, c), squares(m, c, False), squares(m, c, True), Places(c)
     put_slopes, put_shrink, extended = set_slopes(m, c, places), set_shrink(m, c, places), with_factors(m, c)
     lags, slopes, shrinks = c.lagging, bool(c.slopes), c.shrink is not None
+    along = spread(
+        m,
+        c.width,
+        m.jit(lambda row, i: vector(row[0], row[1] + i, row[2], row[3], row[4])),
+        m.jit(lambda row, i: single(row[0], row[1] + i, row[2], row[3], row[4])),
+    )
 
-    def rows(thread, threads, a, s, tensor, noise, length, whole, row_decay, picks, first, few, kept):  # type: ignore[no-untyped-def]
+    def rows(thread, threads, where, s, tensor, noise, length, row_decay, few, kept):  # type: ignore[no-untyped-def]
         short = length <= u8(LEAF)
         if lags:
-            lag(thread, threads, *row_decay, picks, first, few, kept)
+            lag(thread, threads, *row_decay, where[2], where[3], few, kept)
             sync()
         if slopes:
-            old(thread, threads, (a, s, picks, first), length, few, kept)
+            old(thread, threads, (where, s), length, few, kept)
             put_slopes(thread, threads, s, length, few, kept)
             sync()
         if shrinks:
-            new(thread, threads, (a, s, picks, first), length, few, kept)
+            new(thread, threads, (where, s), length, few, kept)
             put_shrink(thread, threads, s, length, few, kept)
             sync()
-        q = u8(thread)
-        while q < u8(THREADS):
-            team = q // u8(LANES) if short else u8(0)
-            if team < few:
-                begin, columns = place(a, picks, first + team, length)
-                own = extended(s, kept, team)
-                i, step = (q % u8(LANES), u8(LANES)) if short else (q, u8(THREADS))
-                if whole:
-                    i *= width
-                    while i < length:
-                        vector(columns, begin + i, own, tensor, noise)
-                        i += step * width
-                else:
-                    while i < length:
-                        single(columns, begin + i, own, tensor, noise)
-                        i += step
+        q, step = u8(thread), u8(LANES) if short else u8(THREADS)
+        while q < few * step:
+            k, i = (q // u8(LANES), q % u8(LANES)) if short else (u8(0), q)
+            columns, begin, before = place(where, k, length)
+            along((columns, begin, extended(s, kept, k), tensor, noise), i, step, before, length)
             q += u8(threads)
         sync()  # before the next rows overwrite the factors
 
     return m.jit(rows)
 
 
+def cleared(m: Memory, c: Combination) -> Any:
+    """Return the function that writes zeros to the gradients of some rows: of what is (address, first element)."""
+    all, one, size = zeros(m, c.g, c.width), zeros(m, c.g, 1), u8(c.g.size)
+    return spread(
+        m,
+        c.width,
+        m.jit(lambda what, i: all(what[0] + (what[1] + i) * size)),
+        m.jit(lambda what, i: one(what[0] + (what[1] + i) * size)),
+    )
+
+
 def placed(m: Memory, c: Combination) -> Any:
-    """Return the function of (addresses, picks, k, length) that returns where row ``k`` begins, and the addresses.
+    """Return the function of (where, k, length) that returns row ``k``: addresses, first element, head.
 
-    That of g is moved, so that a picked row finds its gradient where a dense one would have it.
+    ``where`` has addresses, the first aligned element, picks, the first row. The address of g is moved, so that a
+    picked row finds its gradient where a dense one would have it; where it was moved by no whole vectors, none is
+    aligned.
     """
-    pair, size = m.load("u64", 2), u8(c.g.size)
-    if not c.picked:
-        return m.jit(lambda a, picks, k, length: (k * length, a))
+    pair, size, ahead, wide = m.load("u64", 2), u8(c.g.size), head(m, c.width), u8(c.width)
 
-    def picked(a, picks, k, length):  # type: ignore[no-untyped-def]
-        row, at = pair(picks + k * u8(16))
-        return row * length, (a[0], a[1] + (at - row) * length * size, *a[2:])
+    def dense(where, k, length):  # type: ignore[no-untyped-def]
+        a, first, _, begin = where
+        return a, (begin + k) * length, ahead(first, (begin + k) * length)
 
-    return m.jit(picked)
+    def picked(where, k, length):  # type: ignore[no-untyped-def]
+        a, first, picks, begin = where
+        row, at = pair(picks + (begin + k) * u8(16))
+        moved = (at - row) * length
+        first = first if moved & (wide - u8(1)) == u8(0) else wide
+        return (a[0], a[1] + moved * size, *a[2:]), row * length, ahead(first, row * length)
+
+    return m.jit(picked if c.picked else dense)
 
 
 def missed(m: Memory, c: Combination) -> Any:
@@ -190,120 +196,48 @@ def squares(m: Memory, c: Combination, new: bool) -> Any:
 
     ``new`` is about the weights after the step and before they are shrunk.
     """
-    place, extended, places = placed(m, c), with_factors(m, c), Places(c)
-    if new:
-        read, stages = loaded(m, c, 1), weights(m, c)
-        value = m.jit(lambda a, i, s: f8(stages(read(a, i)[0], s)[0]))
-    elif c.lagging:
-        read, lag = reader(m, c.p, 0, c, 1), places.lag
-        value = m.jit(lambda a, i, s: f8(read(a, i)[0] * s[lag]))
-    else:
-        read = reader(m, c.p, 0, c, 1)
-        value = m.jit(lambda a, i, s: f8(read(a, i)[0]))
+    place, extended = placed(m, c), with_factors(m, c)
 
-    def lane(what, kept, row, i, end, length):  # type: ignore[no-untyped-def]
-        a, s, picks, first = what
-        begin, columns = place(a, picks, first + row, length)
-        own = extended(s, kept, row)
-        total = f8(0)
-        while i < end:
-            x = value(columns, begin + i, own)
-            total += x * x
-            i += u8(LANES)
-        return total
+    def found(what, kept, k, length):  # type: ignore[no-untyped-def]
+        where, s = what
+        columns, begin, before = place(where, k, length)
+        return (columns, extended(s, kept, k)), begin, before
 
-    return reduction(m, m.jit(lane))
+    return reduction(m, m.jit(found), terms(m, c, new, 4), terms(m, c, new, 1), c.width)
 
 
-def reduction(m: Memory, lane: Any) -> Any:
-    """Return the function of (thread, threads, what, length, few, kept) that sums over the tree for a few rows.
-
-    ``lane(what, kept, row, i, end, length)`` returns the sum of the terms i, i + 32, ... below ``end`` of a row.
-    """
-    sync, fold, block, finish = m.sync, fold_lanes(m), fold_block(m), fold_levels(m)
-
-    def summed(thread, threads, what, length, few, kept):  # type: ignore[no-untyped-def]
-        short = length <= u8(LEAF)
-        leaves = u8(1) if short else (length + u8(LEAF - 1)) // u8(LEAF)
-        base = u8(0)
-        while base < leaves:
-            q = u8(thread)
-            while q < u8(THREADS):
-                team = q // u8(LANES)
-                row = team if short else u8(0)
-                start = u8(0) if short else (base + team) * u8(LEAF)
-                end = start + u8(LEAF)
-                end = end if end < length else length
-                total = f8(0)
-                if row < few and start < length:
-                    total = lane(what, kept, row, start + q % u8(LANES), end, length)
-                kept[team * u8(ROW) + q % u8(LANES)] = total
-                q += u8(threads)
-            sync()
-            q = u8(thread)
-            while q < u8(TEAMS):
-                fold(kept, q * u8(ROW))
-                q += u8(threads)
-            sync()
-            if not short:
-                if thread == 0:
-                    block(kept, base // u8(TEAMS), leaves - base)
-                sync()
-            base += u8(TEAMS)
-        if not short:
-            if thread == 0:
-                finish(kept, (leaves + u8(TEAMS - 1)) // u8(TEAMS))
-            sync()
-
-    return m.jit(summed)
+def new_weight(m: Memory, c: Combination) -> Any:
+    """Return the function of (columns, scalars) that returns p after the step."""
+    stages = weights(m, c)
+    return m.jit(lambda x, s: stages(x, s)[0])
 
 
-def fold_block(m: Memory) -> Any:
-    """Return the function that folds up to ``TEAMS`` leaves in pairs and adds them to the sums of the blocks before.
+def terms(m: Memory, c: Combination, new: bool, count: int) -> Any:
+    """Return the function of ((addresses, scalars), element) that returns what ``count`` neighbours add to a sum."""
+    width = min(count, c.width)
+    read = loaded(m, c, width) if new else reader(m, c.p, 0, c, width)
+    lags, lag = c.lagging, Places(c).lag
+    value = new_weight(m, c) if new else m.jit(lambda x, s: x * s[lag] if lags else x)
 
-    As in a binary counter, block ``k`` ends as many pairs as it has low bits set.
-    """
+    def square(x, s):  # type: ignore[no-untyped-def]
+        x = f8(value(x, s))
+        return x * x
 
-    def block(kept, k, leaves):  # type: ignore[no-untyped-def]
-        count = leaves if leaves < u8(TEAMS) else u8(TEAMS)
-        while count > u8(1):
-            half = count // u8(2)
-            j = u8(0)
-            while j < half:
-                kept[j * u8(ROW)] = kept[u8(2) * j * u8(ROW)] + kept[(u8(2) * j + u8(1)) * u8(ROW)]
-                j += u8(1)
-            if count > half + half:
-                kept[half * u8(ROW)] = kept[(count - u8(1)) * u8(ROW)]
-            count = count - half
-        total = kept[0]
-        level = u8(LEVELS)
-        while k & u8(1) != u8(0):
-            total = kept[level] + total
-            level += u8(1)
-            k = k >> u8(1)
-        kept[level] = total
+    one = m.jit(square)
 
-    return m.jit(block)
+    def single(at, i):  # type: ignore[no-untyped-def]
+        return one(read(at[0], i)[0], at[1])
 
+    def pair(at, i):  # type: ignore[no-untyped-def]
+        x = read(at[0], i)
+        return one(x[0], at[1]), one(x[1], at[1])
 
-def fold_levels(m: Memory) -> Any:
-    """Return the function that adds up what is left of ``count`` blocks, from the last on, into the first number."""
+    def four(at, i):  # type: ignore[no-untyped-def]
+        x = read(at[0], i)
+        return one(x[0], at[1]), one(x[1], at[1]), one(x[2], at[1]), one(x[3], at[1])
 
-    def finish(kept, count):  # type: ignore[no-untyped-def]
-        level = u8(LEVELS)
-        while count & u8(1) == u8(0):
-            level += u8(1)
-            count = count >> u8(1)
-        total = kept[level]
-        count = count >> u8(1)
-        while count > u8(0):
-            level += u8(1)
-            if count & u8(1) != u8(0):
-                total = kept[level] + total
-            count = count >> u8(1)
-        kept[0] = total
-
-    return m.jit(finish)
+    some = m.jit({1: single, 2: pair, 4: four}[width])
+    return some if width == count else m.jit(lambda at, i: (*some(at, i), *some(at, i + u8(2))))
 
 
 def set_slopes(m: Memory, c: Combination, places: Places) -> Any:

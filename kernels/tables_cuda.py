@@ -8,7 +8,7 @@ import numpy as np
 
 from .columns_cuda import Column, Combination
 from .norms_cuda import LEAF
-from .rows_cuda import TEAMS
+from .picked_cuda import TEAMS
 from .step_cuda import THREADS
 
 CHUNK = 65536  # elements that a block takes at most

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 import pyopt
-from device import Emulated, Foreign
+from device import Emulated, Foreign, runnable
 from helpers import everything, make, outcome, run, same, stepping, tame
 from pyopt import L1
 from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, codecs, engine_cuda, norms, rows_cuda
+from pyopt.kernels import arrays_cuda, codecs, engine_cuda, norms, norms_cuda, row_sums_cuda, rows_cuda
+from pyopt.kernels.columns_cuda import Column
+from pyopt.kernels.kernels_cuda import CatchUp
 from pyopt.kernels.memory_cuda import Plain
 from pyopt.kernels.rules import RULES
 
@@ -47,6 +49,54 @@ def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
                "zero_grads": True}  # fmt: skip
     grads[0][0][3, 3] = np.nan
     same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (3, 70), (5, 128), (2, 9001)], ids=str)
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+@pytest.mark.parametrize("storage", ["float32", "float64", "bfloat16"])
+def test_rows_of_any_alignment(storage, rule, shape, by):
+    """Arrays that are all up to 3 elements behind a vector, for sgd, or all but the gradients, for adamw."""
+    if by == "emulated" and (np.prod(shape) > 1000 or (rule, storage) == ("adamw", "float64")):
+        pytest.skip("slow in plain Python")
+    kind, rounding = codecs.dtype(storage), "remainder" if (rule, storage) == ("adamw", "bfloat16") else "nearest"
+    got = []
+    for who in (by, "reference"):
+        with stepping(who):
+            params = [moved(codecs.encode(tame(shape, np.float32, k), kind), k) for k in range(4)]
+            grads = [moved(codecs.encode(tame(shape, np.float32, 9 + k), kind), k * (rule == "sgd")) for k in range(4)]
+            opt = make(RULES[rule], params, lr=0.1, penalty=pyopt.GroupLasso(0.1), prox=pyopt.MaxNorm(0.7),
+                       rounding=rounding, weight_decay=0.2 * (rule == "adamw"))  # fmt: skip
+            opt.step(grads)
+            opt.step_rows([2 % shape[0], 0, 0], moved(grads[1][[1, 0, 1]], 1), 2)
+            opt.step_rows([0, 1], grads[2][[1, 0]], 3)
+            opt.catch_up_rows()
+            opt.step(grads, zero_grads=True)
+            assert not any(g.any() for g in grads)
+        got.append(outcome(opt))
+    same(*got)
+
+
+def test_catching_up_with_a_remainder_that_is_aligned_differently():
+    """Which states are not when they are made, but may be when they are given."""
+    got = []
+    for behind in (0, 3):
+        p, low = (moved(tame((3, 37), np.float32, k).view(np.uint16)[:, :37], k * behind) for k in (1, 2))
+        decay, last = np.ones(3), np.array([0.75])
+        kernel = CatchUp(Column("p", "bf16", "remainder"))
+        addresses = [a.ctypes.data for a in (decay, last)]
+        with np.errstate(over="ignore"):
+            runnable(kernel, False)(1, p.ctypes.data, low.ctypes.data, 37, 3, *addresses)
+        got.append((p.copy(), low.copy()))
+    assert all((a == b).all() for a, b in zip(*got, strict=True))
+
+
+def moved(a, k):
+    """Return a copy that begins ``k`` elements behind a multiple of 16 bytes."""
+    raw = np.zeros(a.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 16 + k * a.itemsize
+    found = raw[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    found[...] = a
+    return found
 
 
 # ---- some rows
@@ -115,14 +165,14 @@ def test_rows_longer_than_a_leaf(by):
 
 def test_the_sum_of_a_long_row_is_that_of_the_tree():
     """Of any number of leaves: whole rows of so many are slow in plain Python."""
-    block, finish, rng = rows_cuda.fold_block(Plain()), rows_cuda.fold_levels(Plain()), np.random.default_rng(0)
-    for count in range(1, 100):
+    block, finish, rng = row_sums_cuda.fold_block(Plain()), row_sums_cuda.fold_levels(Plain()), np.random.default_rng(0)
+    for count in range(1, 300):
         leaves, kept = rng.normal(size=count) ** 9, np.zeros(rows_cuda.FACTORS)
-        for k in range(0, count, rows_cuda.TEAMS):
-            few = leaves[k : k + rows_cuda.TEAMS]
-            kept[: few.size * rows_cuda.ROW : rows_cuda.ROW] = few
-            block(kept, np.uint64(k // rows_cuda.TEAMS), np.uint64(count - k))
-        finish(kept, np.uint64(-(-count // rows_cuda.TEAMS)))
+        for k in range(0, count, row_sums_cuda.TOGETHER):
+            few = leaves[k : k + row_sums_cuda.TOGETHER]
+            kept[: few.size * norms_cuda.ROW : norms_cuda.ROW] = few
+            block(kept, np.uint64(k // row_sums_cuda.TOGETHER), np.uint64(count - k))
+        finish(kept, np.uint64(-(-count // row_sums_cuda.TOGETHER)))
         assert kept[0] == norms.fold(list(leaves)), count
 
 
