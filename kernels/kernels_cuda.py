@@ -69,7 +69,7 @@ class Rows(NamedTuple):
     def registers(self) -> int:
         """Registers of a thread at most: left to itself the compiler takes few, and spills."""
         c = self.combination
-        return 80 + 8 * c.picked if c.real == "f32" else 128 + 16 * c.picked
+        return (80 if c.real == "f32" else 136) + 8 * c.picked
 
     @property
     def name(self) -> str:
