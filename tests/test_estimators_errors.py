@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from scipy import sparse
 from sklearn.base import clone
 
 from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, _docs, _trainer
@@ -125,3 +126,67 @@ def test_labels_of_any_kind(kind):
             assert estimator.classes_.dtype == y.dtype
             assert estimator.score(x, y) > 0.6
             assert estimator.partial_fit(x[:9], y[:9]).classes_.dtype == y.dtype
+
+
+# ---- sparse matrices and other dtypes
+
+
+@pytest.mark.parametrize("cls", [LinearRegressor, LinearClassifier])
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        (sparse.csr_matrix, "indices", lambda old: old + 1),
+        (sparse.csr_matrix, "indices", lambda old: -old),
+        (sparse.csr_matrix, "indices", lambda old: old.astype(np.int64) + 2**32),
+        (sparse.csr_array, "indptr", lambda old: old + (np.arange(len(old)) == 2) * 9),
+        (sparse.csr_array, "indptr", lambda old: old + 1),
+        (sparse.csr_matrix, "indptr", lambda old: old[:-1]),
+        (sparse.csr_matrix, "data", lambda old: old[:-1]),
+        (sparse.csc_matrix, "indices", lambda old: old + 1),
+        (sparse.coo_matrix, "col", lambda old: old + 1),
+    ],
+)
+def test_sparse_matrices_that_are_not_valid(cls, kind, name, change):
+    """Indices beyond the matrix would be addresses beyond an array."""
+    x, y = data(cls)
+    good, wrong = made(cls).fit(x, y), kind(x)
+    before = good.coef_.copy()
+    setattr(wrong, name, change(getattr(wrong, name)))
+    for call, rest in ((made(cls).fit, [y]), (good.partial_fit, [y]), (good.predict, [])):
+        with pytest.raises(
+            ValueError, match=rf"X is a {wrong.format.upper()} matrix of shape \({len(x)}, .* not valid"
+        ):
+            call(wrong, *rest)
+    assert np.array_equal(good.coef_, before)
+
+
+def test_a_sparse_matrix_with_too_many_columns():
+    x = sparse.csr_matrix((np.ones(2), np.array([0, 2**31]), np.array([0, 1, 2])), shape=(2, 2**31 + 1))
+    with pytest.raises(ValueError, match=r"X has shape \(2, 2147483649\): .* fewer than 2\^31"):
+        LinearRegressor().fit(x, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_sparse_arrays_with_gaps(rule):
+    x, y = data(LinearRegressor)
+    dense, spread = sparse.csr_matrix(x), sparse.csr_matrix(x)
+    for name in ("data", "indices", "indptr"):
+        setattr(spread, name, np.repeat(getattr(dense, name), 2)[::2])
+    want = made(LinearRegressor, rule=rule).fit(dense, y)
+    got = made(LinearRegressor, rule=rule).fit(spread, y)
+    assert np.array_equal(got.coef_, want.coef_)
+    assert np.array_equal(want.predict(spread), want.predict(dense))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("cls", ALL)
+def test_going_on_with_another_dtype(cls, rule):
+    """Training goes on in the dtype that it began with."""
+    x, y = data(cls)
+    x = x.astype(np.float32).astype(np.float64)
+    for kind in (np.asarray, sparse.csr_matrix)[: 2 if "Linear" in cls.__name__ else 1]:
+        for first, then in ((np.float64, np.float32), (np.float32, np.float64)):
+            want, got = (made(cls, rule=rule, lr=0.01).fit(kind(x.astype(first)), y) for _ in range(2))
+            want.partial_fit(kind(x.astype(first)), y)
+            got.partial_fit(kind(x.astype(then)), y)
+            assert np.array_equal(got.predict(x.astype(first)), want.predict(x.astype(first)))

@@ -17,7 +17,7 @@ from ..kernels.penalties.l2 import L2
 from ._docs import documented
 from ._models import Linear
 from ._rates import linear_rates
-from ._targets import REALS, Classes, Numbers, Probabilities
+from ._targets import REALS, Classes, Numbers, Probabilities, within
 from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
 
 
@@ -115,7 +115,7 @@ class LinearModel(Trainer):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=REALS, order="C", reset=False)
+        X = validate_data(self, within(X), accept_sparse="csr", dtype=REALS, order="C", reset=False)
         w = np.ascontiguousarray(np.atleast_2d(self.coef_).T, X.dtype)
         b = np.ascontiguousarray(np.atleast_1d(self.intercept_), X.dtype)
         if isinstance(X, np.ndarray):
