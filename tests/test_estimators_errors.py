@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 from scipy import sparse
 from sklearn.base import clone
 
-from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, _docs, _trainer
+from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, _docs, _trainer
 from trained import ALL, data, made
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -77,6 +77,34 @@ def test_bad_data(cls):
         made(cls, rule="sgd", lr=1e300, max_iter=50).fit(x * 1e100, y)
     with pytest.raises(ValueError, match="early_stopping"):
         made(cls, early_stopping=True).partial_fit(x, y)
+
+
+@pytest.mark.parametrize("cls", [LinearClassifier, MLPClassifier])
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_weights_of_classes_are_not_negative(cls, wrong):
+    """Samples of such a class were left out."""
+    x, y = data(cls)
+    with pytest.raises(ValueError, match=r"class_weight=\{.*must be finite numbers >= 0"):
+        made(cls, class_weight=dict.fromkeys(y.tolist(), 1.0) | {y[0].item(): wrong}).fit(x, y)
+
+
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("scale", [1e308, 1e-310])
+def test_weights_of_samples_that_have_no_mean(cls, scale):
+    x, y = data(cls)
+    with pytest.raises(ValueError, match="weights of the samples sum to"):
+        made(cls).fit(x, y, sample_weight=np.full(len(x), scale))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_numbers_whose_squares_overflow(rule):
+    """A rate of 0 learned nothing and said nothing."""
+    x, y = data(LinearRegressor)
+    with pytest.raises(ValueError, match="X is so large"):
+        made(LinearRegressor, rule=rule).fit(x * 1e300, y)
+    for cls in (LinearRegressor, MLPRegressor):
+        with pytest.raises(ValueError, match="y is so large"):
+            made(cls, rule=rule).fit(x, y * 1e300)
 
 
 def test_poisson_wants_counts():

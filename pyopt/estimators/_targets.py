@@ -117,6 +117,8 @@ class Classes(Targets):
         self._loss = Loss(self.loss, 1 if len(self.classes_) == 2 else len(self.classes_), self.loss_options)
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, y).astype(dtype)
+            if not ((by_class >= 0) & (by_class < math.inf)).all():
+                raise ValueError(f"class_weight={self.class_weight!r}: must be finite numbers >= 0 by class")
             weight = by_class if weight is None else weight * by_class
         labels = y == self.classes_[1] if len(self.classes_) == 2 else numbered(y, self.classes_)
         return self._loss.encode(labels, dtype), weight

@@ -296,7 +296,10 @@ def _mean_one(weight: Array, rows: Array) -> Array:
     """Return the weights times what makes their mean over ``rows`` 1, so that they do not change the learning rate."""
     inside = np.ascontiguousarray(weight[rows])
     total = moments.first(np.ones((len(rows), 1), weight.dtype), inside)
-    return weight * weight.dtype.type(len(rows) / total)
+    factor = weight.dtype.type(len(rows) / total)
+    if not 0 < factor < math.inf:
+        raise ValueError(f"the weights of the samples sum to {total:g}: bring them nearer to 1")
+    return weight * factor
 
 
 def _seed(random_state: Any) -> int:
