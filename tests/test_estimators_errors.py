@@ -40,6 +40,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
         (ValueError, ("n_iter_no_change=0",), {"n_iter_no_change": 0}),
         (TypeError, ("early_stopping=1", "True or False"), {"early_stopping": 1}),
         (TypeError, ("penalty=3",), {"penalty": 3}),
+        (ValueError, ("rule=['sgd']", "adam, adamw"), {"rule": ["sgd"]}),
+        (ValueError, ("validation_fraction='a'", "(0, 1)"), {"validation_fraction": "a"}),
+        (ValueError, ("random_state=-1", ">= 0"), {"random_state": -1}),
+        (ValueError, ("lr=-1",), {"rule": "sgd", "schedule": lambda lr, n: -1.0}),
+        (TypeError, ("lr=None",), {"rule": "sgd", "schedule": lambda lr, n: None}),
     ],
 )
 def test_bad_parameters(cls, error, words, change):
@@ -57,6 +62,12 @@ def test_bad_parameters(cls, error, words, change):
         (("batch_norm=1",), {"batch_norm": 1}),
         (("dropout=1.0", "[0, 1)"), {"dropout": 1.0}),
         (("augment=3",), {"augment": 3}),
+        (("augment=", "it returned ndarray and NoneType"), {"augment": lambda x, y, **_: (x, None)}),
+        (("hidden_layer_sizes=None", "integer"), {"hidden_layer_sizes": None}),
+        (("hidden_layer_sizes=(True,)", "integers >= 1"), {"hidden_layer_sizes": (True,)}),
+        (("activation=['relu']", "relu, gelu"), {"activation": ["relu"]}),
+        (("image_shape=5", "tuple of integers"), {"image_shape": 5}),
+        (("image_shape=(-1, -4)", "features"), {"image_shape": (-1, -4)}),
     ],
 )
 def test_bad_parameters_of_networks(words, change):
@@ -77,6 +88,29 @@ def test_bad_data(cls):
         made(cls, rule="sgd", lr=1e300, max_iter=50).fit(x * 1e100, y)
     with pytest.raises(ValueError, match="early_stopping"):
         made(cls, early_stopping=True).partial_fit(x, y)
+
+
+@pytest.mark.parametrize("cls", [LinearClassifier, MLPClassifier])
+def test_classes_that_do_not_fit(cls):
+    x, y = data(cls)
+    known = np.unique(y)
+    for few in ([], known[:1]):
+        with pytest.raises(ValueError, match=r"classes has the labels \[.*: a classifier needs at least 2"):
+            made(cls).partial_fit(x, y, classes=few)
+    estimator = made(cls).partial_fit(x, y, classes=known[::-1])
+    with pytest.raises(ValueError, match=r"classes=.*: must be those of the first call"):
+        estimator.partial_fit(x, y, classes=[*known, 99])
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum"])
+def test_momentum_and_decay_may_be_functions(rule):
+    x, y = data(LinearRegressor)
+    for hypers in ({"momentum": 0.5}, {"weight_decay": 0.1}):
+        moving = {name: lambda _, number=number: number for name, number in hypers.items()}
+        want, got = (made(LinearRegressor, rule=rule, hypers=some).fit(x, y) for some in (hypers, moving))
+        assert np.allclose(got.coef_, want.coef_, rtol=1e-10)
+    with pytest.raises(TypeError, match="momentum='a'"):
+        made(LinearRegressor, rule=rule, hypers={"momentum": "a"}).fit(x, y)
 
 
 @pytest.mark.parametrize("cls", [LinearClassifier, MLPClassifier])

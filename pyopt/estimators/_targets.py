@@ -106,7 +106,12 @@ class Classes(Targets):
         if fresh:
             self.classes_ = distinct(y if classes is None else np.asarray(classes))
             if len(self.classes_) < 2:
-                raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes")
+                name = "y" if classes is None else "classes"
+                raise ValueError(
+                    f"{name} has the labels {self.classes_.tolist()}: a classifier needs at least 2 classes"
+                )
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r}: must be those of the first call, {self.classes_.tolist()}")
         known = fresh and classes is None
         if not known and not np.isin(y, self.classes_).all():
             wrong = np.setdiff1d(y, self.classes_).tolist()

@@ -255,7 +255,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             _check_number(self, "tol", Real, 0)
         if not isinstance(self.batch_size, str) or self.batch_size not in ("auto", "full"):
             _check_number(self, "batch_size", Integral, 1, ', or "auto" or "full"')
-        if not 0 < self.validation_fraction < 1:
+        if not isinstance(self.validation_fraction, Real) or not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction!r}: must be in (0, 1)")
         for name in ("early_stopping", "warm_start", "shuffle"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
@@ -263,7 +263,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _check_rule(self) -> None:
         """Raise where there is no such rule, or where it does not go with the rest."""
-        if self.rule not in OPTIMIZERS:
+        if not isinstance(self.rule, str) or self.rule not in OPTIMIZERS:
             raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
         if self.lr != "auto" and not callable(self.lr):
             OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
@@ -304,6 +304,8 @@ def _mean_one(weight: Array, rows: Array) -> Array:
 
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, Integral):
+        if random_state < 0:
+            raise ValueError(f"random_state={random_state!r}: must be an integer >= 0, a RandomState, or None")
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
 

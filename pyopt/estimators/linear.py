@@ -16,7 +16,7 @@ from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
 from ._docs import documented
 from ._models import Linear
-from ._rates import linear_rates
+from ._rates import DESCENT, linear_rates
 from ._targets import REALS, Classes, Numbers, Probabilities, within
 from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
 
@@ -56,7 +56,11 @@ class LinearModel(Trainer):
     def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
         if self.lr != "auto":
             return {"weights": self.lr, "intercepts": self.lr}
-        momentum = (self.hypers or {}).get("momentum", 0.9 if self.rule == "momentum" else 0.0)
+        momentum = 0.0
+        if self.rule in DESCENT:
+            hyper = OPTIMIZERS[self.rule].rule.hyper("momentum")
+            given = (self.hypers or {}).get("momentum", hyper.default)
+            momentum = hyper.check(given(0) if callable(given) else given)
         batch, spread = self._batch(int(np.count_nonzero(weight))), self._spread(target, weight)
         return linear_rates(self.rule, self.loss, momentum, batch, X, spread, weight)
 
@@ -64,7 +68,10 @@ class LinearModel(Trainer):
 
     def _penalties(self, sparse: bool) -> linear_sgd.Penalties | None:
         """Return what the fast epoch takes for penalty, prox and weight_decay, or None where it cannot."""
-        two_alpha = OPTIMIZERS["sgd"].rule.hyper("weight_decay").check((self.hypers or {}).get("weight_decay", 0.0))
+        decay = (self.hypers or {}).get("weight_decay", 0.0)
+        if callable(decay):
+            return None
+        two_alpha = OPTIMIZERS["sgd"].rule.hyper("weight_decay").check(decay)
         l1 = threshold = 0.0
         for penalty in _as_list(self.penalty):
             if type(penalty) not in (L1, L2, ElasticNet):
@@ -97,11 +104,11 @@ class LinearModel(Trainer):
             return super()._epoch(X, target, weight, order, batch)
         module = sparse_sgd if sparse else linear_sgd
         lr, steps = self._lr["weights"], -(-len(order) // batch)
+        check = OPTIMIZERS["sgd"].rule.hyper("lr").check
         if callable(lr):
-            check = OPTIMIZERS["sgd"].rule.hyper("lr").check
             rate = np.array([check(lr(self.t_ + i)) for i in range(steps)], X.dtype)
         else:
-            rate = np.full(steps, lr, X.dtype)
+            rate = np.full(steps, check(lr), X.dtype)
         w = np.ascontiguousarray(self._model.w.T)
         total = module.epoch(
             "squared" if self.loss == "squared_error" else "logistic", self._model.input(X), order, w, self._model.b,
