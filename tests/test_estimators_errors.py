@@ -102,6 +102,26 @@ def test_classes_that_do_not_fit(cls):
         estimator.partial_fit(x, y, classes=[*known, 99])
 
 
+@pytest.mark.parametrize(
+    ("cls", "change"),
+    [
+        (LinearRegressor, {"fit_intercept": False}),
+        (MLPClassifier, {"hidden_layer_sizes": (5,)}),
+        (MLPClassifier, {"activation": "gelu"}),
+        (MLPClassifier, {"batch_norm": True}),
+        (MLPClassifier, {"dropout": 0.5}),
+    ],
+)
+def test_a_model_that_is_there_keeps_its_shape(cls, change):
+    """What the model was made with was changed in name only."""
+    x, y = data(cls)
+    estimator = made(cls, warm_start=True).fit(x, y).set_params(**change)
+    for call in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(ValueError, match=rf"{next(iter(change))}=.*: training goes on with a model that has"):
+            call(x, y)
+    estimator.set_params(warm_start=False).fit(x, y)
+
+
 @pytest.mark.parametrize("rule", ["sgd", "momentum"])
 def test_momentum_and_decay_may_be_functions(rule):
     x, y = data(LinearRegressor)

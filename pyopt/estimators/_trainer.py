@@ -60,6 +60,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     _loss: Loss
     _optimizer: Any
     _made_with: tuple[Any, ...]
+    _made_as: dict[str, Any]
     _base: dict[str, Any]
 
     # ---- what subclasses and mixins fill in
@@ -76,6 +77,10 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         """Return a model with its first weights."""
         raise NotImplementedError
 
+    def _shape(self) -> dict[str, Any]:
+        """Return the parameters that a model is made with and keeps."""
+        raise NotImplementedError
+
     def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
         """Return the learning rates by the role of the model's groups."""
         raise NotImplementedError
@@ -89,6 +94,9 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
              classes: Any = None) -> Any:  # fmt: skip
         self._check()
+        for name, value in self._shape().items():
+            if not fresh and self._made_as[name] != value:
+                raise ValueError(f"{name}={value!r}: training goes on with a model that has {self._made_as[name]!r}")
         if self.early_stopping and partial:
             raise ValueError("early_stopping=True: partial_fit takes one epoch, and holds nothing out")
         X, y = self._read(X, y, fresh, classes)
@@ -120,7 +128,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             if len(rows) < len(weight):
                 inside = np.zeros_like(weight)
                 inside[rows] = weight[rows]
-            self._model = self._make_model(X, target, inside)
+            self._model, self._made_as = self._make_model(X, target, inside), self._shape()
         if fresh or made_with != self._made_with:
             self._base = self._rates(X, target, inside if fresh else weight)
             self._planned = self.max_iter * len(self._cuts(len(rows), self._batch(len(rows))))

@@ -48,6 +48,9 @@ class LinearModel(Trainer):
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise TypeError(f"fit_intercept={self.fit_intercept!r}: must be True or False")
 
+    def _shape(self) -> dict[str, Any]:
+        return {"fit_intercept": bool(self.fit_intercept)}
+
     def _make_model(self, X: Any, target: Array, weight: Array) -> Linear:
         outputs = self._loss.outputs
         start = self._first_intercept(target, weight) if self.fit_intercept else None

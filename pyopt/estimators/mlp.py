@@ -48,7 +48,7 @@ class Perceptron(Trainer):
     def _check(self) -> None:
         super()._check()
         sizes = self._sizes()
-        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}: must be integers >= 1")
         if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r}: must be one of {', '.join(ACTIVATIONS)}")
@@ -71,6 +71,12 @@ class Perceptron(Trainer):
         if not isinstance(given, (tuple, list, np.ndarray)):
             raise TypeError(f"hidden_layer_sizes={given!r}: must be an integer >= 1, or a tuple of them")
         return tuple(given)
+
+    def _shape(self) -> dict[str, Any]:
+        return {
+            "hidden_layer_sizes": tuple(map(int, self._sizes())), "activation": self.activation,
+            "batch_norm": bool(self.batch_norm), "dropout": float(self.dropout),
+        }  # fmt: skip
 
     def _make_model(self, X: Any, target: Array, weight: Array) -> Network:
         sizes = (X.shape[1], *map(int, self._sizes()), self._loss.outputs)
