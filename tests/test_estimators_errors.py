@@ -95,7 +95,7 @@ def test_classes_that_do_not_fit(cls):
     x, y = data(cls)
     known = np.unique(y)
     for few in ([], known[:1]):
-        with pytest.raises(ValueError, match=r"classes has the labels \[.*: a classifier needs at least 2"):
+        with pytest.raises(ValueError, match=r"classes has (no|one) class.*: a classifier needs at least 2"):
             made(cls).partial_fit(x, y, classes=few)
     estimator = made(cls).partial_fit(x, y, classes=known[::-1])
     with pytest.raises(ValueError, match=r"classes=.*: must be those of the first call"):

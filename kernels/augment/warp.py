@@ -22,8 +22,7 @@ that the bits are the same everywhere, given the matrices.
 
 Ranges: images uint8, float32 or float64, C-contiguous, height and width below 2^24, fewer than 2^31 elements a sample;
 matrices (samples, 6) with entries below 1e9 in size; colours (samples, 2), fill (channels,), all finite; boxes
-(samples, 4). TypeError or
-ValueError else.
+(samples, 4). TypeError or ValueError else.
 Deviations: a pixel of weight 0 counts, as in torch: inf or NaN in it gives NaN; -0 becomes 0. No borders that reflect
 or wrap: ``np.pad`` makes them, before a ``crop`` or a warp.
 Source: G. Wolberg, "Digital Image Warping", IEEE Computer Society Press 1990,

@@ -107,9 +107,8 @@ class Classes(Targets):
             self.classes_ = distinct(y if classes is None else np.asarray(classes))
             if len(self.classes_) < 2:
                 name = "y" if classes is None else "classes"
-                raise ValueError(
-                    f"{name} has the labels {self.classes_.tolist()}: a classifier needs at least 2 classes"
-                )
+                found = f"one class, {self.classes_.tolist()[0]!r}" if len(self.classes_) else "no class"
+                raise ValueError(f"{name} has {found}: a classifier needs at least 2 classes")
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes={classes!r}: must be those of the first call, {self.classes_.tolist()}")
         known = fresh and classes is None
