@@ -12,7 +12,7 @@ from ..kernels.models import moments
 from ..kernels.rules import RULES
 
 DESCENT = ("sgd", "momentum")  # their steps are as long as the gradient; those of the others, about as long as lr
-STEPS = {"adagrad": 0.1, "adadelta": 1.0, "lion": 3e-3, "rprop": 0.01}
+STEPS = {"adagrad": 0.1, "lion": 3e-3}
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
