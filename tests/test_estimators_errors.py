@@ -242,6 +242,18 @@ def test_sparse_matrices_that_are_not_valid(cls, kind, name, change):
     assert np.array_equal(good.coef_, before)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_weights_of_another_shape(kind):
+    """Weights may be set by hand; too few of them would be read beyond their end."""
+    x, y = data(LinearRegressor)
+    estimator = made(LinearRegressor).fit(x, y)
+    features = x.shape[1]
+    for coef, intercept in ((features - 1, 0.0), (features + 1, 0.0), ((2, features), np.zeros(3)), ((), 0.0)):
+        estimator.coef_, estimator.intercept_ = np.ones(coef), intercept
+        with pytest.raises(ValueError, match=rf"coef_ has shape .* not to {features} features"):
+            estimator.predict(kind(x))
+
+
 def test_a_sparse_matrix_with_too_many_columns():
     x = sparse.csr_matrix((np.ones(2), np.array([0, 2**31]), np.array([0, 1, 2])), shape=(2, 2**31 + 1))
     with pytest.raises(ValueError, match=r"X has shape \(2, 2147483649\): .* fewer than 2\^31"):

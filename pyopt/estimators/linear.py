@@ -128,6 +128,11 @@ class LinearModel(Trainer):
         X = validate_data(self, within(X), accept_sparse="csr", dtype=REALS, order="C", reset=False)
         w = np.ascontiguousarray(np.atleast_2d(self.coef_).T, X.dtype)
         b = np.ascontiguousarray(np.atleast_1d(self.intercept_), X.dtype)
+        if w.shape != (X.shape[1], len(b)):
+            raise ValueError(
+                f"coef_ has shape {np.shape(self.coef_)}, intercept_ {np.shape(self.intercept_)}: "
+                f"they do not fit together, or not to {X.shape[1]} features"
+            )
         if isinstance(X, np.ndarray):
             return linear.forward(X, w, b)
         return sparse_linear.forward(Linear.input(X), np.arange(X.shape[0]), w, b)
