@@ -61,7 +61,10 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
 
 def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout: str = "NCHW",
          out: Array | None = None) -> Array:  # fmt: skip
-    """Return images flipped left to right, and upside down; each a flag, or one for each sample."""
+    """Return images flipped left to right, and upside down; each a flag, or one for each sample.
+
+    See ``affine_warp`` for the other arguments and the errors.
+    """
     batch = Batch(images, layout)
     flags = [_flags(batch, name, given) for name, given in (("horizontal", horizontal), ("vertical", vertical))]
     maps = matrices(batch.size, batch.size, len(images), flags[0], flags[1])
@@ -70,7 +73,16 @@ def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout
 
 def crop(images: Array, top: Any, left: Any, height: int, width: int, *, fill: Any = 0.0, border: str = "constant",
          layout: str = "NCHW", out: Array | None = None) -> Array:  # fmt: skip
-    """Return a window of each image, also beyond it; ``top`` and ``left`` are integers, or one for each sample."""
+    """Return a window of each image, also beyond it.
+
+    Parameters
+    ----------
+    top, left : integer below 2^24 in size, or one for each sample
+        The window's first pixel, counted from that of the image.
+    height, width : integers in [0, 2^24)
+
+    See ``affine_warp`` for the other arguments and the errors.
+    """
     batch = Batch(images, layout)
     choice("border", border, BORDERS)
     maps = np.tile(np.eye(2, 3), (len(images), 1, 1))
@@ -178,7 +190,7 @@ class Images:
     def __call__(
         self, images: Array, labels: Any = None, *, seed: int, step: int = 0, index: Any = None
     ) -> tuple[Array, Any]:
-        """Return augmented images, and their labels.
+        """Return augmented images, and their labels; see ``affine_warp`` for the images and the errors.
 
         ``seed`` in [0, 2^64) and ``step`` in [0, 2^32), for instance the epoch, choose the random numbers, together
         with ``index``, the numbers >= 0 of the samples in the data set (None: their places in the batch). With mixup
