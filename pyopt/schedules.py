@@ -54,6 +54,11 @@ def _inners(name: str, x: Any) -> tuple[Any, ...]:
     return tuple(_inner(f"{name}[{i}]", each) for i, each in enumerate(given))
 
 
+def _of(name: str, schedule: Any, step: float) -> float:
+    """Return the value of an inner schedule, which may be any function."""
+    return float(Hyper(f"{name}({step:g})", 0.0).check(schedule(step)))
+
+
 @dataclass(frozen=True)
 class Constant(Schedule):
     """``lr`` at every step.
@@ -184,8 +189,8 @@ class LinearWarmup(Schedule):
 
     def _value(self, step: float) -> float:
         if step >= self.warmup_steps:
-            return float(self.schedule(step - self.warmup_steps))
-        return float(self.schedule(0)) * linear(self.start_factor, 1.0, step / self.warmup_steps)
+            return _of("schedule", self.schedule, step - self.warmup_steps)
+        return _of("schedule", self.schedule, 0) * linear(self.start_factor, 1.0, step / self.warmup_steps)
 
 
 @dataclass(frozen=True)
@@ -278,10 +283,10 @@ class Join(Schedule):
     def _validate(self) -> None:
         if len(self.boundaries) != len(self.schedules) - 1:
             raise ValueError(
-                f"boundaries={list(self.boundaries)!r}: must be {len(self.schedules) - 1} steps "
-                f"for {len(self.schedules)} schedules"
+                f"boundaries={list(self.boundaries)!r}: must have one element fewer than schedules, "
+                f"which has {len(self.schedules)}"
             )
 
     def _value(self, step: float) -> float:
         i = bisect_right(self.boundaries, step)
-        return float(self.schedules[i](step - (self.boundaries[i - 1] if i else 0)))
+        return _of(f"schedules[{i}]", self.schedules[i], step - (self.boundaries[i - 1] if i else 0))

@@ -74,6 +74,12 @@ def test_layouts_threads_and_instruction_sets_agree(isa, dtype):
     same_bits(got.transpose(0, 3, 1, 2), want)
 
 
+def test_no_images_and_no_labels():
+    images, labels = augment.Images(mixup=0.5, num_classes=3)(batch(samples=0), [], seed=0)
+    assert images.shape == (0, 3, 12, 15)
+    assert labels.shape == (0, 3)
+
+
 def test_random_numbers_belong_to_seed_step_and_sample():
     x = batch(samples=32)
     aug = augment.Images(**{**ALL, "mixup": 0.0, "cutmix": 0.0})
@@ -246,13 +252,22 @@ READ_ONLY.flags.writeable = False
         (ValueError, ("out is float32 of shape",), lambda: augment.crop(X, 0, 0, 3, 3, out=X.copy())),
         (TypeError, ("horizontal has dtype int64",), lambda: augment.flip(X, [1, 0])),
         (ValueError, ("vertical has shape (3,)",), lambda: augment.flip(X, True, [True] * 3)),
-        (TypeError, ("top has dtype float64",), lambda: augment.crop(X, 0.5, 0, 3, 3)),
+        (TypeError, ("top=0.5", "integers"), lambda: augment.crop(X, 0.5, 0, 3, 3)),
+        (TypeError, ("left has dtype float64", "integers"), lambda: augment.crop(X, 0, [0.5, 1], 3, 3)),
+        (TypeError, ("fill=None", "numbers"), lambda: augment.affine_warp(X, EYE, fill=None)),
+        (TypeError, ("matrices is a masked array",), lambda: augment.affine_warp(X, np.ma.array(EYE))),
+        (ValueError, ("matrices has rows of different",), lambda: augment.affine_warp(X, [[1, 0, 0], [0, 1]])),
+        (ValueError, ("border=array(",), lambda: augment.affine_warp(X, EYE, border=np.array(["edge", "edge"]))),
+        (ValueError, ("2^24",), lambda: augment.flip(np.zeros((1, 1, 1, 2**24 + 9), np.uint8))),
+        (ValueError, ("height=16777216",), lambda: augment.crop(X[:0], 0, 0, 2**24, 3)),
         (ValueError, ("left has shape (3,)",), lambda: augment.crop(X, 0, [1, 2, 3], 3, 3)),
         (ValueError, ("2^24",), lambda: augment.crop(X, 2**24, 0, 3, 3)),
         (TypeError, ("height=3.0",), lambda: augment.crop(X, 0, 0, 3.0, 3)),
         (ValueError, ("partners holds 0 to 2", "[0, 2)"), lambda: augment.blend(X, [0, 2])),
         (ValueError, ("weights=1.5",), lambda: augment.blend(X, [0, 1], 1.5)),
         (ValueError, ("weights=nan",), lambda: augment.blend(X, [0, 1], np.nan)),
+        (TypeError, ("weights='a'", "[0, 1]"), lambda: augment.blend(X, [0, 1], "a")),
+        (TypeError, ("weights=True",), lambda: augment.blend(X, [0, 1], True)),
         (ValueError, ("boxes has shape (3,)",), lambda: augment.blend(X, [0, 1], boxes=[1, 2, 3])),
         (ValueError, ("flip=1.5", "[0, 1]"), lambda: augment.Images(flip=1.5)),
         (ValueError, ("contrast=1.0", "[0, 1)"), lambda: augment.Images(contrast=1.0)),
@@ -267,6 +282,9 @@ READ_ONLY.flags.writeable = False
         (ValueError, ("num_classes=None",), lambda: augment.Images(mixup=0.1)(X, [0, 1], seed=0)),
         (ValueError, ("labels[1] is 3", "[0, 3)"), lambda: augment.Images(mixup=1, num_classes=3)(X, [0, 3], seed=0)),
         (ValueError, ("labels is int64 of shape (3,)",), lambda: augment.Images(mixup=0.1)(X, [0, 1, 2], seed=0)),
+        (TypeError, ("labels is a masked",), lambda: augment.Images(mixup=0.1)(X, np.ma.array([0, 1]), seed=0)),
+        (TypeError, ("labels has dtype bool",), lambda: augment.Images(mixup=0.1)(X, [True, False], seed=0)),
+        (ValueError, ("index has rows",), lambda: augment.Images(flip=0.5)(X, seed=0, index=[[1], [1, 2]])),
         (ValueError, ("seed=-1",), lambda: augment.Images(flip=0.5)(X, seed=-1)),
         (TypeError, ("seed=1.0",), lambda: augment.Images(flip=0.5)(X, seed=1.0)),
         (ValueError, ("step=4294967296",), lambda: augment.Images(flip=0.5)(X, seed=0, step=2**32)),

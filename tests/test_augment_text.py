@@ -5,6 +5,7 @@ import doctest
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from helpers import refused
@@ -140,6 +141,12 @@ def test_wordnet_is_missed_clearly(monkeypatch):
         augment.replace("a dog", seed=0)
 
 
+def test_integers_of_numpy_are_integers():
+    assert augment.swap(WORDS, n=np.int64(2), seed=np.int32(3)) == augment.swap(WORDS, n=2, seed=3)
+    text = augment.Text(synonyms=TABLE)
+    assert text([TEXT], seed=np.uint8(3), step=np.int64(1)) == text([TEXT], seed=3, step=1)
+
+
 def test_doctest():
     result = doctest.testmod(module)
     assert result.failed == 0
@@ -159,6 +166,11 @@ def test_doctest():
         (TypeError, ("seed=0.5",), lambda: augment.swap("a b", seed=0.5)),
         (TypeError, ("synonyms=['a']",), lambda: augment.replace("a b", seed=0, synonyms=["a"])),
         (TypeError, ("synonyms['a']='b'",), lambda: augment.replace("a b", seed=0, synonyms={"a": "b"})),
+        (TypeError, ("synonyms['a']=5",), lambda: augment.replace("a b", seed=0, synonyms={"a": 5})),
+        (TypeError, ("synonyms['a']={'b': 1}",), lambda: augment.insert("a b", seed=0, synonyms={"a": {"b": 1}})),
+        (TypeError, ("synonyms['a']=['b', 1]",), lambda: augment.insert(["c"], seed=0, synonyms={"a": ["b", 1]})),
+        (TypeError, ("synonyms=5",), lambda: augment.Text(synonyms=5)),
+        (TypeError, ("texts=None",), lambda: augment.Text()(None, seed=0)),
         (ValueError, ("replace=2",), lambda: augment.Text(replace=2)),
         (ValueError, ("are all 0",), lambda: augment.Text(0.0, 0.0, 0.0, 0.0)),
         (TypeError, ("texts='a b'",), lambda: augment.Text()("a b", seed=0)),

@@ -14,6 +14,7 @@ for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
 
 import numpy as np  # noqa: E402
 
+from pyopt.cli import report  # noqa: E402
 from pyopt.cli.training import OPTIMIZERS, Run, Settings  # noqa: E402
 
 
@@ -57,6 +58,21 @@ def test_diabetes_with_penalties_and_full_batches(command, tmp_path):
     assert float(ridge["penalty"]) > 0
     assert float(ridge["loss, training rows"]) > float(plain["loss, training rows"])
     assert (tmp_path / "d.png").stat().st_size > 10_000
+
+
+def test_epochs_are_whole_numbers_in_a_plot_of_one(command, tmp_path, monkeypatch):
+    drawn = []
+
+    class Kept(report.Figure):
+        def __init__(self, **options):
+            super().__init__(**options)
+            drawn.append(self)
+
+    monkeypatch.setattr(report, "Figure", Kept)
+    figures(*command("train", "--epochs", "1"))
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        assert [x for x in axes.get_xticks() if low <= x <= high] == [1.0]
 
 
 NETWORK = ["--model", "mlp", "--hidden", "700,20", "--batch-norm", "--dropout", "0.2", "--augment", "rotate=9"]

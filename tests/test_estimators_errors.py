@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from scipy import sparse
 from sklearn.base import clone
 
-from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, _docs, _trainer
+from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, _docs, _trainer
 from trained import ALL, data, made
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -39,6 +40,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
         (ValueError, ("n_iter_no_change=0",), {"n_iter_no_change": 0}),
         (TypeError, ("early_stopping=1", "True or False"), {"early_stopping": 1}),
         (TypeError, ("penalty=3",), {"penalty": 3}),
+        (ValueError, ("rule=['sgd']", "adam, adamw"), {"rule": ["sgd"]}),
+        (ValueError, ("validation_fraction='a'", "(0, 1)"), {"validation_fraction": "a"}),
+        (ValueError, ("random_state=-1", ">= 0"), {"random_state": -1}),
+        (ValueError, ("lr=-1",), {"rule": "sgd", "schedule": lambda lr, n: -1.0}),
+        (TypeError, ("lr=None",), {"rule": "sgd", "schedule": lambda lr, n: None}),
     ],
 )
 def test_bad_parameters(cls, error, words, change):
@@ -56,6 +62,12 @@ def test_bad_parameters(cls, error, words, change):
         (("batch_norm=1",), {"batch_norm": 1}),
         (("dropout=1.0", "[0, 1)"), {"dropout": 1.0}),
         (("augment=3",), {"augment": 3}),
+        (("augment=", "it returned ndarray and NoneType"), {"augment": lambda x, y, **_: (x, None)}),
+        (("hidden_layer_sizes=None", "integer"), {"hidden_layer_sizes": None}),
+        (("hidden_layer_sizes=(True,)", "integers >= 1"), {"hidden_layer_sizes": (True,)}),
+        (("activation=['relu']", "relu, gelu"), {"activation": ["relu"]}),
+        (("image_shape=5", "tuple of integers"), {"image_shape": 5}),
+        (("image_shape=(-1, -4)", "features"), {"image_shape": (-1, -4)}),
     ],
 )
 def test_bad_parameters_of_networks(words, change):
@@ -76,6 +88,77 @@ def test_bad_data(cls):
         made(cls, rule="sgd", lr=1e300, max_iter=50).fit(x * 1e100, y)
     with pytest.raises(ValueError, match="early_stopping"):
         made(cls, early_stopping=True).partial_fit(x, y)
+
+
+@pytest.mark.parametrize("cls", [LinearClassifier, MLPClassifier])
+def test_classes_that_do_not_fit(cls):
+    x, y = data(cls)
+    known = np.unique(y)
+    for few in ([], known[:1]):
+        with pytest.raises(ValueError, match=r"classes has (no|one) class.*: a classifier needs at least 2"):
+            made(cls).partial_fit(x, y, classes=few)
+    estimator = made(cls).partial_fit(x, y, classes=known[::-1])
+    with pytest.raises(ValueError, match=r"classes=.*: must be those of the first call"):
+        estimator.partial_fit(x, y, classes=[*known, 99])
+
+
+@pytest.mark.parametrize(
+    ("cls", "change"),
+    [
+        (LinearRegressor, {"fit_intercept": False}),
+        (MLPClassifier, {"hidden_layer_sizes": (5,)}),
+        (MLPClassifier, {"activation": "gelu"}),
+        (MLPClassifier, {"batch_norm": True}),
+        (MLPClassifier, {"dropout": 0.5}),
+    ],
+)
+def test_a_model_that_is_there_keeps_its_shape(cls, change):
+    """What the model was made with was changed in name only."""
+    x, y = data(cls)
+    estimator = made(cls, warm_start=True).fit(x, y).set_params(**change)
+    for call in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(ValueError, match=rf"{next(iter(change))}=.*: training goes on with a model that has"):
+            call(x, y)
+    estimator.set_params(warm_start=False).fit(x, y)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum"])
+def test_momentum_and_decay_may_be_functions(rule):
+    x, y = data(LinearRegressor)
+    for hypers in ({"momentum": 0.5}, {"weight_decay": 0.1}):
+        moving = {name: lambda _, number=number: number for name, number in hypers.items()}
+        want, got = (made(LinearRegressor, rule=rule, hypers=some).fit(x, y) for some in (hypers, moving))
+        assert np.allclose(got.coef_, want.coef_, rtol=1e-10)
+    with pytest.raises(TypeError, match="momentum='a'"):
+        made(LinearRegressor, rule=rule, hypers={"momentum": "a"}).fit(x, y)
+
+
+@pytest.mark.parametrize("cls", [LinearClassifier, MLPClassifier])
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_weights_of_classes_are_not_negative(cls, wrong):
+    """Samples of such a class were left out."""
+    x, y = data(cls)
+    with pytest.raises(ValueError, match=r"class_weight=\{.*must be finite numbers >= 0"):
+        made(cls, class_weight=dict.fromkeys(y.tolist(), 1.0) | {y[0].item(): wrong}).fit(x, y)
+
+
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("scale", [1e308, 1e-310])
+def test_weights_of_samples_that_have_no_mean(cls, scale):
+    x, y = data(cls)
+    with pytest.raises(ValueError, match="weights of the samples sum to"):
+        made(cls).fit(x, y, sample_weight=np.full(len(x), scale))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_numbers_whose_squares_overflow(rule):
+    """A rate of 0 learned nothing and said nothing."""
+    x, y = data(LinearRegressor)
+    with pytest.raises(ValueError, match="X is so large"):
+        made(LinearRegressor, rule=rule).fit(x * 1e300, y)
+    for cls in (LinearRegressor, MLPRegressor):
+        with pytest.raises(ValueError, match="y is so large"):
+            made(cls, rule=rule).fit(x, y * 1e300)
 
 
 def test_poisson_wants_counts():
@@ -125,3 +208,79 @@ def test_labels_of_any_kind(kind):
             assert estimator.classes_.dtype == y.dtype
             assert estimator.score(x, y) > 0.6
             assert estimator.partial_fit(x[:9], y[:9]).classes_.dtype == y.dtype
+
+
+# ---- sparse matrices and other dtypes
+
+
+@pytest.mark.parametrize("cls", [LinearRegressor, LinearClassifier])
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        (sparse.csr_matrix, "indices", lambda old: old + 1),
+        (sparse.csr_matrix, "indices", lambda old: -old),
+        (sparse.csr_matrix, "indices", lambda old: old.astype(np.int64) + 2**32),
+        (sparse.csr_array, "indptr", lambda old: old + (np.arange(len(old)) == 2) * 9),
+        (sparse.csr_array, "indptr", lambda old: old + 1),
+        (sparse.csr_matrix, "indptr", lambda old: old[:-1]),
+        (sparse.csr_matrix, "data", lambda old: old[:-1]),
+        (sparse.csc_matrix, "indices", lambda old: old + 1),
+        (sparse.coo_matrix, "col", lambda old: old + 1),
+    ],
+)
+def test_sparse_matrices_that_are_not_valid(cls, kind, name, change):
+    """Indices beyond the matrix would be addresses beyond an array."""
+    x, y = data(cls)
+    good, wrong = made(cls).fit(x, y), kind(x)
+    before = good.coef_.copy()
+    setattr(wrong, name, change(getattr(wrong, name)))
+    for call, rest in ((made(cls).fit, [y]), (good.partial_fit, [y]), (good.predict, [])):
+        with pytest.raises(
+            ValueError, match=rf"X is a {wrong.format.upper()} matrix of shape \({len(x)}, .* not valid"
+        ):
+            call(wrong, *rest)
+    assert np.array_equal(good.coef_, before)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_weights_of_another_shape(kind):
+    """Weights may be set by hand; too few of them would be read beyond their end."""
+    x, y = data(LinearRegressor)
+    estimator = made(LinearRegressor).fit(x, y)
+    features = x.shape[1]
+    for coef, intercept in ((features - 1, 0.0), (features + 1, 0.0), ((2, features), np.zeros(3)), ((), 0.0)):
+        estimator.coef_, estimator.intercept_ = np.ones(coef), intercept
+        with pytest.raises(ValueError, match=rf"coef_ has shape .* not to {features} features"):
+            estimator.predict(kind(x))
+
+
+def test_a_sparse_matrix_with_too_many_columns():
+    x = sparse.csr_matrix((np.ones(2), np.array([0, 2**31]), np.array([0, 1, 2])), shape=(2, 2**31 + 1))
+    with pytest.raises(ValueError, match=r"X has shape \(2, 2147483649\): .* fewer than 2\^31"):
+        LinearRegressor().fit(x, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_sparse_arrays_with_gaps(rule):
+    x, y = data(LinearRegressor)
+    dense, spread = sparse.csr_matrix(x), sparse.csr_matrix(x)
+    for name in ("data", "indices", "indptr"):
+        setattr(spread, name, np.repeat(getattr(dense, name), 2)[::2])
+    want = made(LinearRegressor, rule=rule).fit(dense, y)
+    got = made(LinearRegressor, rule=rule).fit(spread, y)
+    assert np.array_equal(got.coef_, want.coef_)
+    assert np.array_equal(want.predict(spread), want.predict(dense))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("cls", ALL)
+def test_going_on_with_another_dtype(cls, rule):
+    """Training goes on in the dtype that it began with."""
+    x, y = data(cls)
+    x = x.astype(np.float32).astype(np.float64)
+    for kind in (np.asarray, sparse.csr_matrix)[: 2 if "Linear" in cls.__name__ else 1]:
+        for first, then in ((np.float64, np.float32), (np.float32, np.float64)):
+            want, got = (made(cls, rule=rule, lr=0.01).fit(kind(x.astype(first)), y) for _ in range(2))
+            want.partial_fit(kind(x.astype(first)), y)
+            got.partial_fit(kind(x.astype(then)), y)
+            assert np.array_equal(got.predict(x.astype(first)), want.predict(x.astype(first)))

@@ -5,6 +5,7 @@ import doctest
 import itertools
 import math
 import pickle
+import re
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -272,7 +273,7 @@ BAD = [
     (s.InverseSqrt, dict(lr=0.1, warmup_steps=0), "warmup_steps=0", "integer >= 1"),
     (s.Join, dict(schedules=[], boundaries=[]), "schedules=[]", "one at least"),
     (s.Join, dict(schedules=[0.1, "x"], boundaries=[3]), "schedules[1]='x'", "finite and >= 0"),
-    (s.Join, dict(schedules=[0.1, 0.2], boundaries=[]), "boundaries=[]", "1 steps"),
+    (s.Join, dict(schedules=[0.1, 0.2], boundaries=[]), "boundaries=[]", "one element fewer"),
     (s.Join, dict(schedules=[0.1, 0.2, 0.3], boundaries=[4, 3]), "boundaries=[4, 3]", "rising"),
     (s.Join, dict(schedules=0.1, boundaries=[]), "schedules=0.1", "list of schedules"),
 ]
@@ -284,6 +285,17 @@ BAD = [
 def test_bad_arguments(kind, arguments, quoted, allowed):
     with refused((TypeError, ValueError), quoted, "must", allowed):
         kind(**arguments)
+
+
+@pytest.mark.parametrize(("value", "error"), [(None, TypeError), ("a", TypeError), (-1.0, ValueError)])
+def test_an_inner_schedule_that_returns_no_rate(value, error):
+    for schedule, words in (
+        (s.LinearWarmup(lambda _: value, 2), ("schedule(0)=", "schedule(0)=", "schedule(3)=")),
+        (s.Join([lambda _: value, lambda _: value], [2]), ("schedules[0](0)=", "schedules[0](1)=", "schedules[1](3)=")),
+    ):
+        for step, word in zip((0, 1, 5), words, strict=True):
+            with pytest.raises(error, match=re.escape(f"{word}{value!r}: must be finite and >= 0")):
+                schedule(step)
 
 
 def test_every_argument_has_a_bad_case():

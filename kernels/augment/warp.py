@@ -20,9 +20,9 @@ Computed in the dtype of the images, uint8 in float32; to uint8 it is rounded to
 [0, 255]. u and v are clamped to two pixels around the image before the floor. All of it is + - * floor and selects, so
 that the bits are the same everywhere, given the matrices.
 
-Ranges: images uint8, float32 or float64, C-contiguous, fewer than 2^31 elements a sample; matrices (samples, 6) with
-entries below 1e9 in size; colours (samples, 2), fill (channels,), all finite; boxes (samples, 4). TypeError or
-ValueError else.
+Ranges: images uint8, float32 or float64, C-contiguous, height and width below 2^24, fewer than 2^31 elements a sample;
+matrices (samples, 6) with entries below 1e9 in size; colours (samples, 2), fill (channels,), all finite; boxes
+(samples, 4). TypeError or ValueError else.
 Deviations: a pixel of weight 0 counts, as in torch: inf or NaN in it gives NaN; -0 becomes 0. No borders that reflect
 or wrap: ``np.pad`` makes them, before a ``crop`` or a warp.
 Source: G. Wolberg, "Digital Image Warping", IEEE Computer Society Press 1990,

@@ -12,6 +12,7 @@ from ..kernels import checks
 
 LAYOUTS = ("NCHW", "NHWC")
 BORDERS = ("constant", "edge")
+LENGTH = 2**24  # of a side: float32 counts no further without gaps
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Batch:
             raise ValueError(f"images has shape {self.images.shape}: must be {self.layout}, no axis but N empty")
         if self.images[:1].size >= 2**31:
             raise ValueError(f"images has shape {self.images.shape}: a sample must have fewer than 2^31 elements")
+        if max(self.size) >= LENGTH:
+            raise ValueError(f"images has shape {self.images.shape}: height and width must be below 2^24")
 
     @property
     def last(self) -> bool:
@@ -72,10 +75,8 @@ class Batch:
 
     def integers(self, name: str, value: Any, shape: tuple[int, ...] = ()) -> Array:
         """Return int64 numbers of this shape for each sample."""
-        given = np.asarray(value)
+        given = array(name, value, "iu", "integers")
         want = (len(self.images), *shape)
-        if given.dtype.kind not in "iu" and given.size:
-            raise TypeError(f"{name} has dtype {given.dtype}: must be integers")
         if given.shape not in (shape, want):
             raise ValueError(f"{name} has shape {given.shape}: must be {want}, or {shape} for all samples")
         if given.size and (int(given.min()) < -(2**31) or int(given.max()) >= 2**31):
@@ -117,11 +118,23 @@ def images_array(a: Any, name: str) -> None:
     checks.rows_array(a, name)
 
 
+def array(name: str, value: Any, kinds: str, allowed: str) -> Array:
+    """Return an array of a dtype of one of these kinds; of any dtype where it is empty."""
+    if checks.masked(value):
+        raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
+    try:
+        given: Array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} has rows of different lengths: must be {allowed}") from error
+    if given.dtype.kind not in kinds and given.size:
+        what = f"{name} has dtype {given.dtype}" if given.ndim else f"{name}={value!r}"
+        raise TypeError(f"{what}: must be {allowed}")
+    return given
+
+
 def finite(name: str, value: Any, real: Any) -> Array:
     """Return finite numbers in the dtype ``real``."""
-    given = np.asarray(value)
-    if given.dtype.kind not in "iufb" or given.dtype.kind == "b":
-        raise TypeError(f"{name} has dtype {given.dtype}: must be numbers")
+    given = array(name, value, "iuf", "numbers")
     with np.errstate(over="ignore"):
         given = given.astype(real)
     if not np.isfinite(given).all():
@@ -131,7 +144,7 @@ def finite(name: str, value: Any, real: Any) -> Array:
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise where ``value`` is none of those allowed."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
 
 

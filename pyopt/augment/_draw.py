@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arrays import Array
 from ..kernels import philox
+from ._batch import array
 
 PLACES = (
     "flip", "vertical_flip", "dx", "dy", "angle", "scale", "cut_y", "cut_x", "brightness", "contrast", "which",
@@ -36,9 +37,7 @@ def numbers(index: Any, samples: int) -> Array:
     """Return the numbers of the samples."""
     if index is None:
         return np.arange(samples, dtype=np.uint64)
-    given: Array = np.asarray(index)
-    if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"index has dtype {given.dtype}: must be integers >= 0, one for each sample")
+    given = array("index", index, "iu", "integers >= 0, one for each sample")
     if given.shape != (samples,):
         raise ValueError(f"index has shape {given.shape}: must be ({samples},), one for each sample")
     if given.size and given.min() < 0:

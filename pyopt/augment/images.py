@@ -16,7 +16,7 @@ from .._arrays import Array
 from ..kernels.augment import AUGMENT
 from ..kernels.spec import Hyper
 from . import _draw
-from ._batch import BORDERS, LAYOUTS, Batch, choice, natural
+from ._batch import BORDERS, LAYOUTS, LENGTH, Batch, array, choice, natural
 
 LIMIT = 1e9  # of an entry of a matrix: no coordinate overflows
 
@@ -28,6 +28,7 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
     Parameters
     ----------
     images : array of shape (N, C, H, W), or (N, H, W, C) with ``layout="NHWC"``; uint8, float32 or float64
+        C-contiguous, height and width below 2^24.
     matrices : array of shape (N, 2, 3), or (2, 3) for all samples
         From the output's (x, y, 1) to the input's (x, y), both counted in pixels from the centre of the first one;
         entries below 1e9 in size.
@@ -60,7 +61,10 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
 
 def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout: str = "NCHW",
          out: Array | None = None) -> Array:  # fmt: skip
-    """Return images flipped left to right, and upside down; each a flag, or one for each sample."""
+    """Return images flipped left to right, and upside down; each a flag, or one for each sample.
+
+    See ``affine_warp`` for the other arguments and the errors.
+    """
     batch = Batch(images, layout)
     flags = [_flags(batch, name, given) for name, given in (("horizontal", horizontal), ("vertical", vertical))]
     maps = matrices(batch.size, batch.size, len(images), flags[0], flags[1])
@@ -69,14 +73,23 @@ def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout
 
 def crop(images: Array, top: Any, left: Any, height: int, width: int, *, fill: Any = 0.0, border: str = "constant",
          layout: str = "NCHW", out: Array | None = None) -> Array:  # fmt: skip
-    """Return a window of each image, also beyond it; ``top`` and ``left`` are integers, or one for each sample."""
+    """Return a window of each image, also beyond it.
+
+    Parameters
+    ----------
+    top, left : integer below 2^24 in size, or one for each sample
+        The window's first pixel, counted from that of the image.
+    height, width : integers in [0, 2^24)
+
+    See ``affine_warp`` for the other arguments and the errors.
+    """
     batch = Batch(images, layout)
     choice("border", border, BORDERS)
     maps = np.tile(np.eye(2, 3), (len(images), 1, 1))
     maps[:, 0, 2], maps[:, 1, 2] = batch.integers("left", left), batch.integers("top", top)
-    if (np.abs(maps) >= 2**24).any():
+    if (np.abs(maps) >= LENGTH).any():
         raise ValueError(f"top or left is {np.abs(maps).max():g}: must be below 2^24 in size")
-    size = natural("height", height), natural("width", width)
+    size = natural("height", height, LENGTH), natural("width", width, LENGTH)
     filling, result = batch.fill(fill), batch.result(out, size)
     return _warp(batch, maps.reshape(-1, 6).astype(batch.real), None, None, filling, result, border)
 
@@ -98,7 +111,7 @@ def blend(images: Array, partners: Any, weights: Any = 1.0, boxes: Any = None, *
     which = batch.integers("partners", partners)
     if ((which < 0) | (which >= len(images))).any():
         raise ValueError(f"partners holds {which.min()} to {which.max()}: must be in [0, {len(images)})")
-    weight = np.asarray(weights, np.float64)
+    weight = array("weights", weights, "iuf", "numbers in [0, 1]").astype(np.float64)
     if not ((weight >= 0) & (weight <= 1)).all():
         raise ValueError(f"weights={weights!r}: must be in [0, 1]")
     mine, other = batch.rows("weights", weight, ()), batch.rows("weights", 1 - weight, ())
@@ -166,8 +179,8 @@ class Images:
         low, high = Hyper("scale", (1.0, 1.0)).check(self.scale)
         if not 1e-6 <= low <= high:
             raise ValueError(f"scale={self.scale!r}: must be (low, high) with 1e-6 <= low <= high")
-        natural("crop_padding", self.crop_padding, 2**24)
-        natural("cutout", self.cutout, 2**24)
+        natural("crop_padding", self.crop_padding, LENGTH)
+        natural("cutout", self.cutout, LENGTH)
         choice("border", self.border, BORDERS)
         choice("layout", self.layout, LAYOUTS)
         _size(self.size)
@@ -177,7 +190,7 @@ class Images:
     def __call__(
         self, images: Array, labels: Any = None, *, seed: int, step: int = 0, index: Any = None
     ) -> tuple[Array, Any]:
-        """Return augmented images, and their labels.
+        """Return augmented images, and their labels; see ``affine_warp`` for the images and the errors.
 
         ``seed`` in [0, 2^64) and ``step`` in [0, 2^32), for instance the epoch, choose the random numbers, together
         with ``index``, the numbers >= 0 of the samples in the data set (None: their places in the batch). With mixup
@@ -261,9 +274,7 @@ def _blend(batch: Batch, partners: Array, weights: Array, boxes: Array, out: Arr
 
 
 def _flags(batch: Batch, name: str, given: Any) -> Array:
-    flags: Array = np.asarray(given)
-    if flags.dtype != np.bool_ and flags.size:
-        raise TypeError(f"{name} has dtype {flags.dtype}: must be True or False, or one for each sample")
+    flags = array(name, given, "b", "True or False, or one for each sample")
     if flags.shape not in ((), (len(batch.images),)):
         raise ValueError(f"{name} has shape {flags.shape}: must be () or ({len(batch.images)},)")
     return np.broadcast_to(flags, len(batch.images))
@@ -274,18 +285,18 @@ def _size(size: Any) -> tuple[int, int] | None:
         return None
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size={size!r}: must be (height, width) or None")
-    return natural("size[0]", size[0], 2**24), natural("size[1]", size[1], 2**24)
+    return natural("size[0]", size[0], LENGTH), natural("size[1]", size[1], LENGTH)
 
 
 def _one_hot(labels: Any, samples: int, classes: int | None) -> Array:
     """Return the weights of the classes for each sample."""
     if labels is None:
         raise ValueError("labels=None: mixup and cutmix mix the labels too, give integers (N,) or weights (N, classes)")
-    given: Array = np.asarray(labels)
+    allowed = f"integers ({samples},) or floats ({samples}, classes)"
+    given = array("labels", labels, "iuf", allowed)
     if given.dtype.kind == "f" and given.ndim == 2 and len(given) == samples:
         return given if given.dtype == np.float64 else given.astype(np.float32)
-    if given.dtype.kind not in "iu" or given.shape != (samples,):
-        allowed = f"integers ({samples},) or floats ({samples}, classes)"
+    if (given.dtype.kind not in "iu" and given.size) or given.shape != (samples,):
         raise ValueError(f"labels is {given.dtype} of shape {given.shape}: must be {allowed}")
     if classes is None:
         raise ValueError("num_classes=None: integer labels with mixup or cutmix need the number of classes")
@@ -294,5 +305,5 @@ def _one_hot(labels: Any, samples: int, classes: int | None) -> Array:
         first = int(wrong.argmax())
         raise ValueError(f"labels[{first}] is {given[first]}: must be in [0, {classes})")
     weights = np.zeros((samples, classes), np.float32)
-    weights[np.arange(samples), given] = 1
+    weights[np.arange(samples), given.astype(np.int64)] = 1
     return weights

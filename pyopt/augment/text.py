@@ -14,9 +14,10 @@ Source: J. Wei, K. Zou, "EDA: Easy Data Augmentation Techniques for Boosting Per
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 from ..kernels.spec import Hyper
@@ -131,13 +132,14 @@ class Text:
             Hyper(name, 0.0, high=1.0, closed=True).check(getattr(self, name))
         if not any((self.replace, self.insert, self.swap, self.delete)):
             raise ValueError("replace, insert, swap and delete are all 0: at least one must be above")
+        if self.synonyms is not None:
+            _table(self.synonyms)
 
     def __call__(self, texts: Sequence[Words], *, seed: int, step: int = 0) -> list[Words]:
         """Return each text augmented once; ``seed``, ``step`` and the place of a text choose its random numbers."""
-        if isinstance(texts, str):
+        if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
             raise TypeError(f"texts={texts!r}: must be a list of texts")
-        _check_seed("seed", seed)
-        _check_seed("step", step)
+        seed, step = _natural("seed", seed), _natural("step", step)
         return [self._one(text, random.Random(f"{seed} {step} {i}")) for i, text in enumerate(texts)]
 
     def _one(self, text: Words, rng: random.Random) -> Words:
@@ -186,28 +188,31 @@ def _start(
     Hyper("alpha", 0.0, high=1.0, closed=True).check(alpha)
     if n is None:
         n = max(1, int(alpha * len(words))) if alpha > 0 else 0
-    elif isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n={n!r}: must be None or an integer >= 0")
-    elif n < 0:
-        raise ValueError(f"n={n!r}: must be None or an integer >= 0")
-    _check_seed("seed", seed)
-    rng = random.Random(seed)
+    else:
+        n = _natural("n", n, "None or an integer >= 0")
+    rng = random.Random(_natural("seed", seed))
     if synonyms is None:
         return words, rng, n, wordnet()
-    if not isinstance(synonyms, Mapping):
-        raise TypeError(f"synonyms={synonyms!r}: must be None or a dict of word to list of synonyms")
-    table = synonyms
-    for word, choices in table.items():
-        if isinstance(choices, str):
-            raise TypeError(f"synonyms[{word!r}]={choices!r}: must be a list of synonyms")
+    table = _table(synonyms)
     return words, rng, n, lambda word: table.get(word) or table.get(word.lower()) or ()
 
 
-def _check_seed(name: str, seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"{name}={seed!r}: must be an integer >= 0")
-    if seed < 0:
-        raise ValueError(f"{name}={seed!r}: must be an integer >= 0")
+def _table(synonyms: Any) -> Table:
+    """Return the synonyms, checked."""
+    if not isinstance(synonyms, Mapping):
+        raise TypeError(f"synonyms={synonyms!r}: must be None or a dict of word to list of synonyms")
+    for word, choices in synonyms.items():
+        if not isinstance(choices, (list, tuple)) or not all(isinstance(choice, str) for choice in choices):
+            raise TypeError(f"synonyms[{word!r}]={choices!r}: must be a list of synonyms")
+    return synonyms
+
+
+def _natural(name: str, value: Any, allowed: str = "an integer >= 0") -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r}: must be {allowed}")
+    if value < 0:
+        raise ValueError(f"{name}={value!r}: must be {allowed}")
+    return int(value)
 
 
 def _below(n: int, rng: random.Random) -> int:

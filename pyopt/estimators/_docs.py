@@ -32,9 +32,9 @@ PARAMETERS = {
     "loss": """str
         The loss of a sample, summed over outputs: {losses}.""",
     "loss_options": """dict, optional
-        Options of the loss in pyopt.losses, such as {"delta": 2.0} for "huber".""",
+        Options of the loss in pyopt.losses, such as {"delta": 2.0} for "huber" or {"gamma": 1.0} for "focal".""",
     "class_weight": """dict, "balanced", or None
-        By class, what the weights of its samples are multiplied by.""",
+        By class, a number >= 0 that the weights of its samples are multiplied by.""",
     "batch_norm": """bool
         Normalise the inputs of the activations over each batch; then by running moments. Weights of samples do not
         count in the moments.""",
@@ -62,7 +62,8 @@ PARAMETERS = {
     "n_iter_no_change": """int >= 1
         Epochs without progress before training stops.""",
     "warm_start": """bool
-        Whether ``fit`` goes on from the weights and the optimizer's state of the last call.""",
+        Whether ``fit`` goes on from the weights and the optimizer's state of the last call. What shapes the model,
+        such as intercepts and hidden layers, cannot change then.""",
     "shuffle": """bool
         Whether to take the samples in a new order in each epoch.""",
     "random_state": """int, RandomState or None

@@ -12,7 +12,7 @@ from ..kernels.models import moments
 from ..kernels.rules import RULES
 
 DESCENT = ("sgd", "momentum")  # their steps are as long as the gradient; those of the others, about as long as lr
-STEPS = {"adagrad": 0.1, "adadelta": 1.0, "lion": 3e-3, "rprop": 0.01}
+STEPS = {"adagrad": 0.1, "lion": 3e-3}
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
@@ -24,6 +24,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
     noisy; for all others 0.01 * spread / rms(x). So neither the units of the features nor those of the targets matter.
     """
     squares = row_squares(X, weight)
+    if not math.isfinite(squares):
+        raise ValueError("X is so large that its squares overflow: bring the features to one scale first")
     if rule in DESCENT:
         noise = 9.0 / batch if batch < np.count_nonzero(weight) else 0.0
         rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares) * (1.0 + noise))
@@ -59,4 +61,6 @@ def centre_and_spread(target: Array, weight: Array) -> tuple[Array, float]:
     means = [moments.first(np.ascontiguousarray(column[:, None]), weight) / rows for column in target.T]
     centre = np.array(means, target.dtype)
     spread = math.sqrt(moments.second(target, centre, weight) / rows / columns)
+    if not math.isfinite(spread):
+        raise ValueError("y is so large that its squares overflow: bring the targets to another scale first")
     return centre, spread if spread > 0 else 1.0

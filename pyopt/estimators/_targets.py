@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
@@ -27,6 +28,7 @@ class Targets:
     """What regression and classification have from the estimator."""
 
     _sparse: bool
+    _model: Any
     _outputs: Callable[[Any], Array]
     _outputs_of: Callable[[Any, Array], Array]
 
@@ -43,8 +45,8 @@ class Numbers(Targets):
         if self.loss not in REGRESSION:
             raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(REGRESSION)}")
         X, y = validate_data(
-            self, X, y, accept_sparse="csr" if self._sparse else False, dtype=REALS, order="C", multi_output=True,
-            y_numeric=True, reset=fresh,
+            self, within(X), y, accept_sparse="csr" if self._sparse else False,
+            dtype=REALS if fresh else self._model.w.dtype, order="C", multi_output=True, y_numeric=True, reset=fresh,
         )  # fmt: skip
         if fresh:
             self._columns = None if y.ndim == 1 else y.shape[1]
@@ -95,15 +97,20 @@ class Classes(Targets):
         if self.loss not in CLASSIFICATION:
             raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(CLASSIFICATION)}")
         X, y = validate_data(
-            self, X, y, accept_sparse="csr" if self._sparse else False, dtype=REALS, order="C", reset=fresh
-        )
+            self, within(X), y, accept_sparse="csr" if self._sparse else False,
+            dtype=REALS if fresh else self._model.w.dtype, order="C", reset=fresh,
+        )  # fmt: skip
         y = column_or_1d(y, warn=True)
         if y.dtype.kind not in "iu":  # integers are no continuous target, and the look at all of them takes time
             check_classification_targets(y)
         if fresh:
             self.classes_ = distinct(y if classes is None else np.asarray(classes))
             if len(self.classes_) < 2:
-                raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes")
+                name = "y" if classes is None else "classes"
+                found = f"one class, {self.classes_.tolist()[0]!r}" if len(self.classes_) else "no class"
+                raise ValueError(f"{name} has {found}: a classifier needs at least 2 classes")
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r}: must be those of the first call, {self.classes_.tolist()}")
         known = fresh and classes is None
         if not known and not np.isin(y, self.classes_).all():
             wrong = np.setdiff1d(y, self.classes_).tolist()
@@ -114,6 +121,8 @@ class Classes(Targets):
         self._loss = Loss(self.loss, 1 if len(self.classes_) == 2 else len(self.classes_), self.loss_options)
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, y).astype(dtype)
+            if not ((by_class >= 0) & (by_class < math.inf)).all():
+                raise ValueError(f"class_weight={self.class_weight!r}: must be finite numbers >= 0 by class")
             weight = by_class if weight is None else weight * by_class
         labels = y == self.classes_[1] if len(self.classes_) == 2 else numbered(y, self.classes_)
         return self._loss.encode(labels, dtype), weight
@@ -141,6 +150,25 @@ class Classes(Targets):
     def predict(self, X: Any) -> Array:
         """Return the most likely class of each row."""
         return self._labels(self._outputs(X))
+
+
+def within(X: Any) -> Any:
+    """Return X, where it is sparse with contiguous arrays; raise where its indices reach beyond it.
+
+    Neither the kernels nor SciPy's conversions to CSR look at each index.
+    """
+    if not sparse.issparse(X) or X.ndim != 2 or X.format not in ("csr", "csc", "bsr", "coo"):
+        return X
+    if max(X.shape) >= 2**31:
+        raise ValueError(f"X has shape {X.shape}: a sparse matrix must have fewer than 2^31 rows and columns")
+    try:
+        if X.format == "coo":
+            return type(X)((X.data, (X.row, X.col)), shape=X.shape)
+        found = type(X)(tuple(map(np.ascontiguousarray, (X.data, X.indices, X.indptr))), shape=X.shape)
+        found.check_format()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"X is a {X.format.upper()} matrix of shape {X.shape} that is not valid: {error}") from error
+    return found
 
 
 def distinct(y: Array) -> Array:

@@ -60,6 +60,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     _loss: Loss
     _optimizer: Any
     _made_with: tuple[Any, ...]
+    _made_as: dict[str, Any]
     _base: dict[str, Any]
 
     # ---- what subclasses and mixins fill in
@@ -76,6 +77,10 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         """Return a model with its first weights."""
         raise NotImplementedError
 
+    def _shape(self) -> dict[str, Any]:
+        """Return the parameters that a model is made with and keeps."""
+        raise NotImplementedError
+
     def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
         """Return the learning rates by the role of the model's groups."""
         raise NotImplementedError
@@ -89,6 +94,9 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
              classes: Any = None) -> Any:  # fmt: skip
         self._check()
+        for name, value in self._shape().items():
+            if not fresh and self._made_as[name] != value:
+                raise ValueError(f"{name}={value!r}: training goes on with a model that has {self._made_as[name]!r}")
         if self.early_stopping and partial:
             raise ValueError("early_stopping=True: partial_fit takes one epoch, and holds nothing out")
         X, y = self._read(X, y, fresh, classes)
@@ -120,7 +128,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             if len(rows) < len(weight):
                 inside = np.zeros_like(weight)
                 inside[rows] = weight[rows]
-            self._model = self._make_model(X, target, inside)
+            self._model, self._made_as = self._make_model(X, target, inside), self._shape()
         if fresh or made_with != self._made_with:
             self._base = self._rates(X, target, inside if fresh else weight)
             self._planned = self.max_iter * len(self._cuts(len(rows), self._batch(len(rows))))
@@ -255,7 +263,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             _check_number(self, "tol", Real, 0)
         if not isinstance(self.batch_size, str) or self.batch_size not in ("auto", "full"):
             _check_number(self, "batch_size", Integral, 1, ', or "auto" or "full"')
-        if not 0 < self.validation_fraction < 1:
+        if not isinstance(self.validation_fraction, Real) or not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction!r}: must be in (0, 1)")
         for name in ("early_stopping", "warm_start", "shuffle"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
@@ -263,7 +271,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _check_rule(self) -> None:
         """Raise where there is no such rule, or where it does not go with the rest."""
-        if self.rule not in OPTIMIZERS:
+        if not isinstance(self.rule, str) or self.rule not in OPTIMIZERS:
             raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
         if self.lr != "auto" and not callable(self.lr):
             OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
@@ -296,11 +304,16 @@ def _mean_one(weight: Array, rows: Array) -> Array:
     """Return the weights times what makes their mean over ``rows`` 1, so that they do not change the learning rate."""
     inside = np.ascontiguousarray(weight[rows])
     total = moments.first(np.ones((len(rows), 1), weight.dtype), inside)
-    return weight * weight.dtype.type(len(rows) / total)
+    factor = weight.dtype.type(len(rows) / total)
+    if not 0 < factor < math.inf:
+        raise ValueError(f"the weights of the samples sum to {total:g}: bring them nearer to 1")
+    return weight * factor
 
 
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, Integral):
+        if random_state < 0:
+            raise ValueError(f"random_state={random_state!r}: must be an integer >= 0, a RandomState, or None")
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
 

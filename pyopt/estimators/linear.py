@@ -16,8 +16,8 @@ from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
 from ._docs import documented
 from ._models import Linear
-from ._rates import linear_rates
-from ._targets import REALS, Classes, Numbers, Probabilities
+from ._rates import DESCENT, linear_rates
+from ._targets import REALS, Classes, Numbers, Probabilities, within
 from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
 
 
@@ -48,6 +48,9 @@ class LinearModel(Trainer):
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise TypeError(f"fit_intercept={self.fit_intercept!r}: must be True or False")
 
+    def _shape(self) -> dict[str, Any]:
+        return {"fit_intercept": bool(self.fit_intercept)}
+
     def _make_model(self, X: Any, target: Array, weight: Array) -> Linear:
         outputs = self._loss.outputs
         start = self._first_intercept(target, weight) if self.fit_intercept else None
@@ -56,7 +59,11 @@ class LinearModel(Trainer):
     def _rates(self, X: Any, target: Array, weight: Array) -> dict[str, Any]:
         if self.lr != "auto":
             return {"weights": self.lr, "intercepts": self.lr}
-        momentum = (self.hypers or {}).get("momentum", 0.9 if self.rule == "momentum" else 0.0)
+        momentum = 0.0
+        if self.rule in DESCENT:
+            hyper = OPTIMIZERS[self.rule].rule.hyper("momentum")
+            given = (self.hypers or {}).get("momentum", hyper.default)
+            momentum = hyper.check(given(0) if callable(given) else given)
         batch, spread = self._batch(int(np.count_nonzero(weight))), self._spread(target, weight)
         return linear_rates(self.rule, self.loss, momentum, batch, X, spread, weight)
 
@@ -64,7 +71,10 @@ class LinearModel(Trainer):
 
     def _penalties(self, sparse: bool) -> linear_sgd.Penalties | None:
         """Return what the fast epoch takes for penalty, prox and weight_decay, or None where it cannot."""
-        two_alpha = OPTIMIZERS["sgd"].rule.hyper("weight_decay").check((self.hypers or {}).get("weight_decay", 0.0))
+        decay = (self.hypers or {}).get("weight_decay", 0.0)
+        if callable(decay):
+            return None
+        two_alpha = OPTIMIZERS["sgd"].rule.hyper("weight_decay").check(decay)
         l1 = threshold = 0.0
         for penalty in _as_list(self.penalty):
             if type(penalty) not in (L1, L2, ElasticNet):
@@ -97,11 +107,11 @@ class LinearModel(Trainer):
             return super()._epoch(X, target, weight, order, batch)
         module = sparse_sgd if sparse else linear_sgd
         lr, steps = self._lr["weights"], -(-len(order) // batch)
+        check = OPTIMIZERS["sgd"].rule.hyper("lr").check
         if callable(lr):
-            check = OPTIMIZERS["sgd"].rule.hyper("lr").check
             rate = np.array([check(lr(self.t_ + i)) for i in range(steps)], X.dtype)
         else:
-            rate = np.full(steps, lr, X.dtype)
+            rate = np.full(steps, check(lr), X.dtype)
         w = np.ascontiguousarray(self._model.w.T)
         total = module.epoch(
             "squared" if self.loss == "squared_error" else "logistic", self._model.input(X), order, w, self._model.b,
@@ -115,9 +125,14 @@ class LinearModel(Trainer):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=REALS, order="C", reset=False)
+        X = validate_data(self, within(X), accept_sparse="csr", dtype=REALS, order="C", reset=False)
         w = np.ascontiguousarray(np.atleast_2d(self.coef_).T, X.dtype)
         b = np.ascontiguousarray(np.atleast_1d(self.intercept_), X.dtype)
+        if w.shape != (X.shape[1], len(b)):
+            raise ValueError(
+                f"coef_ has shape {np.shape(self.coef_)}, intercept_ {np.shape(self.intercept_)}: "
+                f"they do not fit together, or not to {X.shape[1]} features"
+            )
         if isinstance(X, np.ndarray):
             return linear.forward(X, w, b)
         return sparse_linear.forward(Linear.input(X), np.arange(X.shape[0]), w, b)

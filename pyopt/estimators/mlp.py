@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,9 @@ class Perceptron(Trainer):
     def _check(self) -> None:
         super()._check()
         sizes = self._sizes()
-        if not all(isinstance(size, (int, np.integer)) and size >= 1 for size in sizes):
+        if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}: must be integers >= 1")
-        if self.activation not in ACTIVATIONS:
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r}: must be one of {', '.join(ACTIVATIONS)}")
         if not isinstance(self.batch_norm, (bool, np.bool_)):
             raise TypeError(f"batch_norm={self.batch_norm!r}: must be True or False")
@@ -60,15 +60,29 @@ class Perceptron(Trainer):
             raise ValueError(f"dropout={self.dropout!r}: must be in [0, 1)")
         if self.augment is not None and not callable(self.augment):
             raise TypeError(f"augment={self.augment!r}: must be a pyopt.augment.Images, a function like it, or None")
+        shape = self.image_shape
+        if shape is not None and not (isinstance(shape, (tuple, list)) and all(isinstance(n, Integral) for n in shape)):
+            raise TypeError(f"image_shape={shape!r}: must be a tuple of integers, or None")
 
     def _sizes(self) -> tuple[Any, ...]:
         given = self.hidden_layer_sizes
-        return (given,) if isinstance(given, (int, np.integer)) else tuple(given)
+        if isinstance(given, Integral):
+            return (given,)
+        if not isinstance(given, (tuple, list, np.ndarray)):
+            raise TypeError(f"hidden_layer_sizes={given!r}: must be an integer >= 1, or a tuple of them")
+        return tuple(given)
+
+    def _shape(self) -> dict[str, Any]:
+        return {
+            "hidden_layer_sizes": tuple(map(int, self._sizes())), "activation": self.activation,
+            "batch_norm": bool(self.batch_norm), "dropout": float(self.dropout),
+        }  # fmt: skip
 
     def _make_model(self, X: Any, target: Array, weight: Array) -> Network:
         sizes = (X.shape[1], *map(int, self._sizes()), self._loss.outputs)
-        if self.image_shape is not None and math.prod(self.image_shape) != X.shape[1]:
-            raise ValueError(f"image_shape={self.image_shape!r}: X has {X.shape[1]} features, not their product")
+        shape = self.image_shape
+        if shape is not None and (math.prod(shape) != X.shape[1] or min(shape) < 1):
+            raise ValueError(f"image_shape={shape!r}: X has {X.shape[1]} features, not their product")
         if self.batch_norm and np.count_nonzero(weight) < 2:
             raise ValueError("1 sample with batch_norm=True: batch norm needs 2 rows at least")
         return Network(
@@ -86,6 +100,9 @@ class Perceptron(Trainer):
             return super()._given(x, labels, rows, t)
         shape = (len(rows), *(self.image_shape or x.shape[1:]))
         images, labels = self.augment(x[rows].reshape(shape), labels, seed=self._model.seed, step=t, index=rows)
+        if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+            kinds = f"{type(images).__name__} and {type(labels).__name__}"
+            raise TypeError(f"augment={self.augment!r}: it returned {kinds}, and two arrays are needed")
         if images.size != len(rows) * x.shape[1]:
             raise ValueError(f"augment={self.augment!r}: it made {images.shape} of {shape}, and sizes must not change")
         flat = np.ascontiguousarray(images.reshape(len(rows), -1), x.dtype)
