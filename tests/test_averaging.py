@@ -172,9 +172,9 @@ def test_arrays_that_changed():
     mean = pyopt.PolyakAverage([p])
     mean.update()
     p.resize((3, 4), refcheck=False)
-    with refused(ValueError, "params[0]", "was resized"):
+    with refused(ValueError, "params[0]", "was reshaped, resized"):
         mean.update()
-    with refused(ValueError, "params[0]", "was resized"), mean.swapped():
+    with refused(ValueError, "params[0]", "was reshaped, resized"), mean.swapped():
         pass
     p.resize((4, 3), refcheck=False)
     p.flags.writeable = False
