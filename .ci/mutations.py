@@ -100,7 +100,7 @@ DEFECTS = {
         ("w.f64, w.scaled = `f64`,", "not f64"),
         ("w.f64, w.scaled = f64, `not one(&w.scale, f64)`", "False"),
         ("fill(&w.shrinks, shrink, f64)", None),
-        ("(*rule, `decay`) if self.decays", "1.0"),
+        ("fill(&w.rule, rule, f64)", None),
         ("if `total - total == 0`:", "True"),
         ("(`fabs(self.works[0].factor)` if self.nworks else 1)", "self.works[0].factor"),
         ("if `self.nworks` else 1", "True"),

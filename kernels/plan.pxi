@@ -32,7 +32,6 @@ cdef class WholePlan(Memory):
     cdef double* partial            # a leaf of the norm each
     cdef Py_ssize_t nspans, nworks, room
     cdef int rows                   # threads that have room for one
-    cdef bint decays                # the rule takes `decay`
     cdef Step c
     cdef dict table
     cdef list stages
@@ -50,7 +49,6 @@ cdef class WholePlan(Memory):
         self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
-        self.decays = "decay" in table[rule][3]
         self.c.tile = 512 if self.coded else 1024
         if self.bytes > 32 << 20:               # more than a cache holds
             self.c.tile = 256 if self.coded else 128
@@ -154,8 +152,8 @@ cdef class WholePlan(Memory):
         cdef bint f64 = t.f64
         cdef object stages = self.stages[t.group]
         cdef tuple penalties, slopes, rule, steps, proxes, shrink
-        cdef double scale, max_norm, bound, decay, ema, carry
-        scale, max_norm, bound, penalties, slopes, decay, rule, steps, proxes, shrink, ema, seed, carry = given
+        cdef double scale, max_norm, bound, ema, carry
+        scale, max_norm, bound, penalties, slopes, rule, steps, proxes, shrink, ema, seed, carry = given
         if self.nworks == self.room:
             w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
             if w is NULL:
@@ -169,7 +167,7 @@ cdef class WholePlan(Memory):
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
         put(&w.ema, ema, f64)
-        fill(&w.rule, (*rule, decay) if self.decays else rule, f64)
+        fill(&w.rule, rule, f64)
         fill(&w.steps, steps, f64)
         fill(&w.shrinks, shrink, f64)
         w.f64, w.scaled = f64, not one(&w.scale, f64)

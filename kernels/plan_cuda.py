@@ -189,7 +189,8 @@ class WholePlan(Tensors):
         proximal = group.penalties.proxes
         steps = (step.proximal_step(group.rule, h, group.penalties),) if proximal else ()
         coefficients = [x for row in (steps, *w.penalties, *w.proxes, *w.slopes, w.shrink[1:]) for x in row]
-        values = [w.scale, w.max_norm, w.clip_value, w.decay, share, float(corrected), 0.0, 0.0,
+        decay = w.rule[-1] if group.rule.decays else 1.0
+        values = [w.scale, w.max_norm, w.clip_value, decay, share, float(corrected), 0.0, 0.0,
                   *prepare_cuda.numbers(group.rule, h), *coefficients]  # fmt: skip
         first = CALL + self.block * at
         self.numbers[first : first + len(values)] = values

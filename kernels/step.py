@@ -56,8 +56,7 @@ class Work(NamedTuple):
     clip_value: float  # infinite: no limit
     penalties: tuple[Scalars, ...]  # see ``Stages``
     slopes: tuple[Scalars, ...]
-    decay: float
-    rule: Scalars
+    rule: Scalars  # with ``decay`` at the end where the rule takes one
     steps: Scalars  # of the prox: what ``Rule.steps`` takes, or the step
     proxes: tuple[Scalars, ...]
     shrink: Scalars
@@ -91,6 +90,8 @@ def work(rule: Rule, h: Any, penalties: Penalties, seed: int, grad_scale: float,
             coefficients = (*coefficients, penalty.scalars())
     scalars, carry = rule.scalars(h, t, carry)
     steps, proxes, shrink = _proximal(rule, h, penalties, scalars) if penalties.proxes else ((), (), ())
+    if rule.decays:
+        scalars = (*scalars, decay)
     ema = 0.0 if h.ema_decay is None else 1.0 - h.ema_decay
     if h.ema_bias_correction and ema != 0:
         ema = ema / (1.0 - power(h.ema_decay, t))
@@ -101,7 +102,6 @@ def work(rule: Rule, h: Any, penalties: Penalties, seed: int, grad_scale: float,
         math.inf if h.clip_value is None else h.clip_value,
         coefficients,
         slopes,
-        decay,
         scalars,
         steps,
         proxes,
@@ -217,7 +217,7 @@ class Plan:
             p = np.where(catch_up == 1, p, p * catch_up)
         g = self.penalised(p, self.clipped(g, real(factor), w), stages, w)
         old = [None if state is None else codecs.decode(state[rows], real) for state in states]
-        p, *new = self.rule.reference(p, g, *old, *map(real, w.rule), *[real(w.decay)] * self.rule.decays)
+        p, *new = self.rule.reference(p, g, *old, *map(real, w.rule))
         p = self.proximal(p, new, stages, w)
         for k, (state, values) in enumerate(zip(states, new, strict=True)):
             self.store(i, state, values, w, philox.STATES + k, rows)
