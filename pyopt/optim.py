@@ -7,7 +7,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -242,12 +242,8 @@ class Optimizer:
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
-        made = self._made
-        if len(self.param_groups) != len(made.groups):
-            self._changed()
-        for group, own, values in zip(made.groups, made.own, self.param_groups, strict=True):
-            if values.get("params") is not own:
-                self._changed()
+        made = self._intact()
+        for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             made = self._made = made.over(made.states)
@@ -255,15 +251,18 @@ class Optimizer:
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
 
-    def _changed(self) -> NoReturn:
-        """Raise the error for a list of groups that is not what the optimizer was made of."""
-        given, own = len(self.param_groups), len(self._made.groups)
-        if given != own:
+    def _intact(self) -> Made:
+        """Return what was made of the groups; ValueError where their list is another one."""
+        made = self._made
+        if len(self.param_groups) != len(made.own):
             raise ValueError(
-                f"{given} parameter groups, where the optimizer was made of {own}: "
+                f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.own)}: "
                 "use add_param_group, and leave the list as it is"
             )
-        raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+        for own, values in zip(made.own, self.param_groups, strict=True):
+            if values.get("params") is not own:
+                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+        return made
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -273,12 +272,13 @@ class Optimizer:
         self._guard.run(self._write)
 
     def _write(self) -> None:
-        for group, values in zip(self._made.groups, self.param_groups, strict=True):
+        made = self._intact()
+        for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
-        if self._made.structures != [group.structure for group in self._made.groups]:
+        if made.structures != [group.structure for group in made.groups]:
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
-        if hasattr(self._made.plan, "refresh"):
-            self._made.plan.refresh(Given(self._made.groups, 1.0))
+        if hasattr(made.plan, "refresh"):
+            made.plan.refresh(Given(made.groups, 1.0))
 
     def to(self, params: Params) -> None:
         """Step these arrays from now on: copies of the parameters on another device, in their order.
@@ -362,9 +362,7 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        made = self._made
-        if [id(values.get("params")) for values in self.param_groups] != [id(own) for own in made.own]:
-            self._changed()
+        made = self._intact()
         values = [dict(group) for group in self.param_groups]
         groups = [Group(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
