@@ -13,13 +13,14 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
 cdef class Memory:
     """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
     cdef Tensor* tensors
-    cdef Progress* taken
+    cdef Progress* taken            # of all tensors: the first `ntaken`
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
-    cdef Py_ssize_t count, nowned, nleaves, total, bytes
+    cdef Py_ssize_t count, ntaken, nowned, nleaves, total, bytes
     cdef int narrays                # p, g and the states of the rule
     cdef bint coded, sparse         # some tensor is, or has rows that may lag
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
+    cdef bint mixed                 # some tensor of a progress has a gradient now, where another has none
     cdef tuple names, params, states
     cdef dict roles                 # the names of places
 
@@ -38,9 +39,10 @@ cdef class Memory:
         if self.tensors is NULL or self.taken is NULL:
             raise MemoryError
         for i in range(self.count):
-            self.tensors[i].index, self.tensors[i].group = i, groups[i]
-            self.taken[i] = Progress(steps[i], carries[i])
+            self.tensors[i].index = self.tensors[i].work = i
             self.lay(&self.tensors[i], self.params[i], self.states[i])
+            self.taken[i] = Progress(groups[i], steps[i], 1, carries[i], self.tensors[i].f64, False)
+        self.ntaken, self.mixed = self.count, True
         self.own()
 
     def __dealloc__(self):
@@ -193,6 +195,7 @@ cdef class Memory:
                     t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
             if data != t.data[G]:
                 moved = True
+                self.mixed |= data is NULL or t.data[G] is NULL
                 t.data[G] = data
                 t.crowded = self.crowded(t)
         if moved or zero and not self.zeroed:

@@ -24,13 +24,13 @@ cdef class WholePlan(Memory):
     """All tensors of an optimizer, ready to step as a whole; ``Plan`` adds single rows.
 
     ``table`` is a ``TILES``; ``rule`` a key of it; ``names`` and ``params`` belong together; ``states[i]`` holds an
-    array or None per state of the rule, then EMA, shadow, remainder and row_decay or None; ``groups[i]`` is the group of tensor i
-    and ``stages[group]`` its ``step.Stages``; ``steps`` and ``carries`` are the step counts and carries to start from.
+    array or None per state of the rule, then EMA, shadow, remainder and row_decay or None; ``groups[i]`` is the group
+    of tensor i and ``stages[group]`` its ``step.Stages``; ``steps`` and ``carries`` are what each starts from.
     """
     cdef Span* spans
     cdef Work* works
     cdef double* partial            # a leaf of the norm each
-    cdef Py_ssize_t nspans, nworks, room
+    cdef Py_ssize_t nspans, room    # room: for works
     cdef int rows                   # threads that have room for one
     cdef Step c
     cdef dict table
@@ -124,45 +124,63 @@ cdef class WholePlan(Memory):
             self.nspans += 1
 
     cdef assign(self, work):
-        """Ask `work` once for each combination of group, step count and carry, and round its scalars."""
-        cdef Py_ssize_t i, last = -1
-        cdef Tensor* t
-        cdef Tensor* u = NULL
+        """Ask `work` once for tensors that go together, and round their scalars."""
+        cdef Py_ssize_t k
         cdef Progress* x
-        cdef Progress* y = NULL                 # of u
+        cdef list given = []
+        if self.mixed:
+            self.regroup()
+        for k in range(self.ntaken):            # an error leaves all as it was
+            x = &self.taken[k]
+            given.append(work(x.group, x.t + 1, x.carry) if x.given else None)
+        for k in range(self.ntaken):
+            if self.taken[k].given:
+                self.renew(k, given[k])
+
+    cdef regroup(self):
+        """Let tensors go together that are of one group and type, have taken the same steps, and a gradient or none."""
+        cdef Py_ssize_t i, k = -1
+        cdef Tensor* t
+        cdef Progress x
+        cdef Progress* y = NULL                 # of the tensor before, mostly the same
+        cdef Progress* old = self.taken
+        cdef Progress* new = <Progress*>calloc(self.count + 1, sizeof(Progress))
         cdef dict seen = {}
-        self.nworks = 0
+        if new is NULL:
+            raise MemoryError
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.data[G] is NULL:
-                continue
-            x = &self.taken[i]
-            if u is NULL or t.group != u.group or x.t != y.t or x.carry != y.carry or t.f64 != u.f64:
-                key = (t.group, x.t, x.carry, t.f64)
-                if key not in seen:
-                    seen[key] = self.add(t, x.t + 1, work(t.group, x.t + 1, x.carry))
-                last = seen[key]
-                u, y = t, x
-            if t.work != last:
-                t.work = last
+            x = old[t.work]
+            x.given, x.tensors = t.data[G] is not NULL, 0
+            if (y is NULL or x.group != y.group or x.t != y.t or x.carry != y.carry or x.f64 != y.f64
+                    or x.given != y.given):
+                k = seen.setdefault((x.group, x.t, x.carry, x.f64, x.given), len(seen))
+                y = &new[k]
+                x.tensors = y.tensors
+                y[0] = x
+            y.tensors += 1
+            t.work = k
+        free(old)
+        self.taken, self.ntaken, self.mixed = new, len(seen), False
 
-    cdef Py_ssize_t add(self, const Tensor* t, Py_ssize_t number, given) except -1:
-        """Round the scalars of a step, its number given, for all tensors like this one."""
+    cdef renew(self, Py_ssize_t k, given):
+        """Round the scalars of the next step for the tensors of a progress."""
+        cdef const Progress* x = &self.taken[k]
         cdef Work* w
-        cdef bint f64 = t.f64
-        cdef object stages = self.stages[t.group]
+        cdef bint f64 = x.f64
+        cdef object stages = self.stages[x.group]
         cdef tuple penalties, slopes, rule, steps, proxes, shrink
         cdef double scale, max_norm, bound, ema, carry
         scale, max_norm, bound, penalties, slopes, rule, steps, proxes, shrink, ema, seed, carry = given
-        if self.nworks == self.room:
-            w = <Work*>realloc(self.works, (2 * self.room + 4) * sizeof(Work))
+        if k >= self.room:
+            w = <Work*>realloc(self.works, (2 * k + 4) * sizeof(Work))
             if w is NULL:
                 raise MemoryError
-            self.works, self.room = w, 2 * self.room + 4
-        w = &self.works[self.nworks]
+            self.works, self.room = w, 2 * k + 4
+        w = &self.works[k]
         memset(w, 0, sizeof(Work))
         w.factor, w.max_norm, w.carry = scale, max_norm, carry
-        w.t, w.seed = number, <Py_ssize_t><uint64_t>seed
+        w.t, w.seed = x.t + 1, <Py_ssize_t><uint64_t>seed
         w.rounding, w.uniform = ("nearest", "stochastic", "remainder").index(stages.rounding), stages.uniform
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
@@ -177,8 +195,6 @@ cdef class WholePlan(Memory):
         self.chain(w.prox, w.proxes, stages.proxes, proxes, f64)
         if stages.shrink is not None:
             w.shrink = tile_of(self.table, stages.shrink, f64)
-        self.nworks += 1
-        return self.nworks - 1
 
     cdef chain(self, tile_t* tiles, scalars_t* scalars, tuple names, tuple given, bint f64):
         """Set the tiles of stages of one kind that follow each other."""
@@ -224,11 +240,16 @@ cdef class WholePlan(Memory):
         cdef Work* w
         cdef double norm, factor, own
         self.measure(threads)
-        norm = sqrt(self.folded(0, self.nleaves)) * (fabs(self.works[0].factor) if self.nworks else 1)
+        norm = sqrt(self.folded(0, self.nleaves))
+        for i in range(self.ntaken):
+            if self.taken[i].given:             # the scale of the loss is the same for all
+                norm = norm * fabs(self.works[i].factor)
+                break
         self.norm = norm
         factor = clip_factor(norm, max_norm)
-        for i in range(self.nworks):
-            rescale(&self.works[i], factor)
+        for i in range(self.ntaken):
+            if self.taken[i].given:
+                rescale(&self.works[i], factor)
         for i in range(self.count):
             t = &self.tensors[i]
             w = &self.works[t.work]
@@ -287,12 +308,11 @@ cdef class WholePlan(Memory):
         """Note whether this step needs a norm."""
         cdef Py_ssize_t i
         self.c.limited = skip or max_norm != INFINITY
-        for i in range(self.nworks):
-            self.c.limited |= self.works[i].max_norm != INFINITY
+        for i in range(self.ntaken):
+            self.c.limited |= self.taken[i].given and self.works[i].max_norm != INFINITY
 
     cdef run(self, bint zero, double max_norm, bint skip, int threads):
         cdef Py_ssize_t i
-        cdef const Work* w
         self.limit(max_norm, skip)
         self.norm = None
         if self.c.limited:
@@ -310,12 +330,12 @@ cdef class WholePlan(Memory):
             else:
                 for i in prange(self.nspans, num_threads=threads, schedule="static"):
                     run_span(&self.c, self.tensors, self.works, self.spans[i], threadid())
-        for i in range(self.count):             # no Python code runs from here on: Ctrl-C finds all or nothing
-            if self.tensors[i].data[G] is not NULL and not self.skipped:
-                w = &self.works[self.tensors[i].work]
-                self.taken[i] = Progress(w.t, w.carry)
+        for i in range(0 if self.skipped else self.ntaken):     # no Python code from here: Ctrl-C finds all or none
+            if self.taken[i].given:
+                self.taken[i].t, self.taken[i].carry = self.works[i].t, self.works[i].carry
 
     def progress(self):
         """Return the step counts and the carries, a list each."""
         cdef Py_ssize_t i
-        return [self.taken[i].t for i in range(self.count)], [self.taken[i].carry for i in range(self.count)]
+        cdef list found = [self.taken[self.tensors[i].work] for i in range(self.count)]
+        return [x["t"] for x in found], [x["carry"] for x in found]

@@ -146,25 +146,36 @@ cdef class Plan(WholePlan):
         global active
         cdef uint64_t mode = ieee_mode()
         cdef Tensor* t = &self.tensors[i]
-        cdef Progress done
+        cdef const Progress* x
         cdef int threads
         active += 1
         try:
+            x = self.alone(t)
             self.check_rows(i, indices, values)
             t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
             t.data[G] = <char*>cnp.PyArray_DATA(values)
-            self.nworks = 0
-            done = self.taken[i]
-            t.work = self.add(t, done.t + 1, work(t.group, done.t + 1, done.carry))
+            self.renew(t.work, work(x.group, x.t + 1, x.carry))
             threads = claim(cnp.PyArray_SIZE(values))
             self.keep_rows(threads)
-            self.limit(max_norm, skip)
+            self.c.limited = skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
             self.pick(t, indices)
             self.run_rows(t, lazy, max_norm, skip, threads)
         finally:
             active -= 1
             t.data[G] = NULL
             restore_mode(mode)
+
+    cdef Progress* alone(self, Tensor* t):
+        """Let a tensor go on its own from now on, without a gradient of all rows."""
+        cdef Progress* x = &self.taken[t.work]
+        if x.tensors > 1:                       # then there is room for one more
+            x.tensors -= 1
+            self.taken[self.ntaken] = x[0]
+            t.work, self.ntaken = self.ntaken, self.ntaken + 1
+            x = &self.taken[t.work]
+            x.tensors = 1
+        x.given = False
+        return x
 
     def check_rows(self, Py_ssize_t i, indices, values):
         """Raise where ``step_rows`` cannot take these."""
@@ -254,7 +265,7 @@ cdef class Plan(WholePlan):
             t.decayed[t.rows] = decayed
             if not decayed > 1e-200:            # before it is too small for a number
                 self.catch_up()
-        self.taken[t.index] = Progress(w.t, w.carry)
+        self.taken[t.work].t, self.taken[t.work].carry = w.t, w.carry
 
     cdef double sum_of(self, double* terms, Py_ssize_t n) except? -1:
         """Return the sum of some numbers over the tree of norms.py."""

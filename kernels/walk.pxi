@@ -26,7 +26,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
-    Py_ssize_t n, group, work
+    Py_ssize_t n, work              # work: also the number of its progress
     Py_ssize_t index                # of the tensor in the plan
     Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
@@ -36,9 +36,11 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     scalar_t catch_up               # of a row that lags
     bint lags
 
-cdef struct Progress:               # of a tensor, which each step writes
-    Py_ssize_t t                    # steps taken
+cdef struct Progress:               # of tensors that go through their steps together, and have the same scalars
+    Py_ssize_t group, t             # t: steps taken
+    Py_ssize_t tensors              # how many they are
     double carry
+    bint f64, given                 # given: they have gradients in this step
 
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
     bint f64, scaled, clipped
@@ -53,7 +55,7 @@ cdef struct Work:                   # what the tiles of some tensors need beside
     scalars_t penalties[MAX_PENALTIES]
     scalars_t slopes[MAX_ROWS]
     scalars_t proxes[MAX_PENALTIES]
-    double factor, carry            # factor: the scale before it is rounded
+    double factor, carry            # factor: the scale before it is rounded; carry: after this step
     double max_norm                 # of one tensor; infinite where there is no limit
     Py_ssize_t t, seed              # the number of this step
 

@@ -1,5 +1,7 @@
 """step_rows: the rows that are touched, against dense steps, the reference and torch's SparseAdam."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -156,6 +158,45 @@ def test_many_rows_are_sorted(isa):
             opt.step_rows(indices, values)
         runs.append({"p": p, "norm": np.array(opt.grad_norm)})
     same(*runs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_steps_of_all_of_some_and_of_rows_in_any_order(name, isa, seed):
+    """Tensors part where one has no gradient and meet again; what is refused in between has changed nothing."""
+
+    def history(by):
+        rng = np.random.default_rng(seed)
+        params = [tame((6, 3), np.float64 if i == 2 else np.float32, i) for i in range(5)]
+        fails = []
+
+        def schedule(t):
+            if fails and fails.pop():
+                raise ArithmeticError
+            return 0.1 / (t + 1)
+
+        with stepping(by):
+            groups = [{"params": params[:3]}, {"params": params[3:], "lr": schedule}]
+            opt = make(RULES[name], groups, lr=0.1, **({"dampening": 0.25, "momentum": 0.5} if name == "sgd" else {}))
+            for t in range(40):
+                grads = [tame(p.shape, p.dtype, 10 * t + i) for i, p in enumerate(params)]
+                i, kind = rng.integers(5), rng.choice(["all", "some", "rows", "refused", "refused rows", "raising"])
+                if kind in ("some", "refused"):
+                    grads = [g if rng.random() < 0.6 else None for g in grads]
+                if "refused" in kind and by == "reference":  # which checks no dense gradient
+                    continue
+                if kind == "refused":
+                    grads[i] = np.ones(7, params[i].dtype)
+                fails[:] = [True] if kind == "raising" else []
+                with refused(ValueError, "") if "refused" in kind else contextlib.suppress(ArithmeticError):
+                    if "rows" in kind:
+                        for indices in [[1, 4]] * 4 if kind == "rows" else [[9, 1]]:
+                            opt.step_rows(indices, grads[i][:2], int(i))
+                    else:
+                        opt.step(grads)
+        return outcome(opt)
+
+    same(history(isa), history("reference"))
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 0), (3, 2, 700), (4, 9001)])
