@@ -1,9 +1,11 @@
 """Build pyopt.kernels: the engine once, the tile functions once per instruction set.
 
 A tile function is a Cython function of a ``.pxi`` file. What is written here, under build/, is its entry in the
-table: a function of one common type that hands arrays, scalars and sizes over in the order of the signature.
+table: a function of one common type that hands arrays, scalars and sizes over in the order of the signature. Of a rule,
+there are forms for arrays in bfloat16 as well.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -62,10 +64,17 @@ SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTIL
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
 
 
-def entry(family, name, parameters):
+def signature(function):
+    """Return the name of a tile function and its parameters, each as (type, star, label)."""
+    name, parameters = SIGNATURE.search(function).groups()
+    return name, PARAMETER.findall(parameters)
+
+
+def entry(family, function):
     """Return the Cython text of the two table entries (float32, float64) of one tile function, and its row."""
+    name, parameters = signature(function)
     arrays = [(kind, label) for kind, star, label in parameters if star]
-    scalars = [label for kind, star, label in parameters if not star and kind == "real"]
+    scalars = [label for kind, star, label in parameters if not star and kind in ("real", "float")]
     sizes = [f"n[{i}]" for i in range(len(parameters) - len(arrays) - len(scalars))]
     fused = "real" in {kind for kind, _, _ in parameters}
     text = []
@@ -77,23 +86,46 @@ def entry(family, name, parameters):
             f"    {name}{f'[{real}]' if fused else ''}({', '.join(pointers + values + sizes)})\n",
         ]
     labels = tuple(label for _, label in arrays), tuple(scalars)
-    return "\n".join(text), f'    "{family}.{name}": (<size_t>&{name}_32, <size_t>&{name}_64, *{labels!r}),'
+    return "\n".join(text), f'        "{family}.{name}": (<size_t>&{name}_32, <size_t>&{name}_64, *{labels!r}),'
+
+
+def in_bfloat16(rule):
+    """Yield the text of a rule with p, g, its states, or several of these, in bfloat16 and the rest in float32.
+
+    So it reads and writes what is stored: no other loop decodes and encodes it. The names end in which they are.
+    """
+    name, parameters = signature(rule)
+    arrays = [label for _, star, label in parameters if star]
+    parts = {"p": arrays[:1], "g": arrays[1:2], "s": arrays[2:]}
+    for chosen in itertools.chain.from_iterable(itertools.combinations(parts, count) for count in (1, 2, 3)):
+        stored = "|".join(label for part in chosen for label in parts[part])
+        text = re.sub(rf"\breal\* ({stored})\b", r"uint16_t* \1", rule)
+        text = re.sub(rf"\b({stored})\[i\](?! =)", r"wide_bf16(\1[i])", text)
+        text = re.sub(rf"\b({stored})\[i\] = (.*)", r"\1[i] = round_bf16(\2)", text)
+        yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{''.join(chosen)}(", 1) + "\n"
 
 
 def table():
     """Return the text of tables.pxi: includes, entries and the function that returns the table."""
-    includes, entries, rows = [], [], []
+    includes, entries, rows, rows_in_bfloat16 = [], [], [], []
     common = [Path("kernels", name) for name in re.findall(r'^include "(\w+\.pxi)"', TILES.read_text(), re.MULTILINE)]
     stems = sorted(Path("kernels").glob("*/*.pxi"))
     for path in [*(p for p in common if p.exists()), *stems]:
         family = path.stem if path in common else path.parent.name
         if path in stems:
             includes.append(f'include "{path.relative_to("kernels").as_posix()}"')
-        for name, parameters in SIGNATURE.findall(path.read_text()):
-            text, row = entry(family, name, PARAMETER.findall(parameters))
+        for function in filter(SIGNATURE.search, path.read_text().split("\n\n\n")):
+            text, row = entry(family, function)
             entries.append(text)
             rows.append(row)
-    return "\n".join([*includes, "", *entries, "cdef dict all_tiles():", "    return {", *rows, "    }", ""])
+            if family == "rules" and signature(function)[0] == path.stem:
+                for narrow in in_bfloat16(function):
+                    text, row = entry(family, narrow)
+                    entries += [narrow, text]
+                    rows_in_bfloat16.append(row)
+    returned = ["    cdef dict tiles = {", *rows, "    }", "    if MIXED_WIDTHS:", "        tiles |= {"]
+    returned += [*rows_in_bfloat16, "        }", "    return tiles", ""]
+    return "\n".join([*includes, "", *entries, "cdef dict all_tiles():", *returned])
 
 
 def write(path, text):

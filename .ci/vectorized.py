@@ -55,7 +55,7 @@ SCALAR = {
 FUNCTION = re.compile(
     r"^static (?:CYTHON_INLINE )?\w+ ((?:__pyx_fuse_[\d_]*\d)?__pyx_f_\w+?_tiles_\w+?_(\w+))\((\w+).*\{$"
 )
-COMMENT = re.compile(r'/\* "(kernels/[\w/]+\.pxi)":(\d+)$')
+COMMENT = re.compile(r'/\* "((?:kernels|build/generated)/[\w/]+\.pxi)":(\d+)$')
 NOTE = re.compile(r"_tiles_(\w+)\.c:(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors")
 
 
@@ -110,14 +110,15 @@ def needs_none(source, body, isa):
 
 def main():
     sys.path.insert(0, str(ROOT))
-    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi")]
-    family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems}
+    with tempfile.TemporaryDirectory() as folder:
+        notes = build(*sys.argv[1:] or [folder])
+    rules = ROOT / "build/generated/tables.pxi"  # in bfloat16
+    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi"), rules]
+    family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems} | {rules: "rules"}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
     # What engine.pyx includes holds no tiles.
     engine = {"arrays", "each", "measure", "memory", "plan", "rows", "sweep", "threads", "walk"}
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
-    with tempfile.TemporaryDirectory() as folder:
-        notes = build(*sys.argv[1:] or [folder])
     widths: dict[tuple[str, int], int] = {}
     for isa, line, width in NOTE.findall(notes):
         widths[isa, int(line)] = max(int(width), widths.get((isa, int(line)), 0))
@@ -125,6 +126,8 @@ def main():
     for isa in isas:
         text = (ROOT / f"build/generated/_tiles_{isa}.c").read_text()
         for name, real, (path, row), line in innermost(text, names):
+            if "_bf16_" in name and isa != "avx512":
+                continue  # not compiled
             source, body = map(str.strip, (ROOT / path).read_text().splitlines()[int(row) - 1 : int(row) + 1])
             if (names[name], source) in SCALAR:
                 used.add((names[name], source))

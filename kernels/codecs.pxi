@@ -1,4 +1,15 @@
 # How elements lie in memory, and how they become numbers of the compute type and back; codecs.py says what each does.
+cdef extern from *:
+    """
+    #ifdef __AVX512BW__  /* elsewhere gcc's loops over arrays of two widths take longer than to decode them before */
+    #define MIXED_WIDTHS 1
+    #else
+    #define MIXED_WIDTHS 0
+    #endif
+    """
+    const bint MIXED_WIDTHS
+
+
 cdef inline float from_bits(uint32_t bits) noexcept nogil:
     cdef float x
     memcpy(&x, &bits, 4)
@@ -22,9 +33,21 @@ cdef inline float odd(real x) noexcept nogil:
     return y
 
 
-cdef inline uint32_t narrow_bf16(float x) noexcept nogil:
+cdef inline float wide_bf16(uint16_t x) noexcept nogil:
+    return from_bits(<uint32_t>x << 16)
+
+
+cdef inline uint16_t narrow_bf16(float x) noexcept nogil:
     cdef uint32_t bits = to_bits(x), near = bits + 0x7fff + (bits >> 16 & 1)
-    return (near if x == x else bits | 0x400000) >> 16
+    return <uint16_t>((near if x == x else bits | 0x400000) >> 16)
+
+
+cdef inline uint16_t round_bf16(float x) noexcept nogil:
+    """As narrow_bf16, of a result, whose NaNs are quiet; in halves of words, of which a vector holds twice as many."""
+    cdef uint32_t bits = to_bits(x)
+    cdef uint16_t high = <uint16_t>(bits >> 16), low = <uint16_t>bits
+    cdef uint16_t half = 0x8000 - (high & 1)
+    return high + (<uint16_t>(low > half) & <uint16_t>((high & 0x7fff) < 0x7f80))
 
 
 cdef inline uint32_t narrow_f16(uint32_t bits) noexcept nogil:
@@ -60,7 +83,7 @@ cdef void decode_f32(real* out, const float* x, real factor, Py_ssize_t n) noexc
 cdef void decode_bf16(real* out, const uint16_t* x, real factor, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = <real>from_bits(<uint32_t>x[i] << 16) * factor
+        out[i] = <real>wide_bf16(x[i]) * factor
 
 
 cdef void decode_f16(real* out, const uint16_t* x, real factor, Py_ssize_t n) noexcept nogil:
@@ -84,7 +107,7 @@ cdef void add_f32(real* total, const float* x, Py_ssize_t n) noexcept nogil:
 cdef void add_bf16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        total[i] = total[i] + <real>from_bits(<uint32_t>x[i] << 16)
+        total[i] = total[i] + <real>wide_bf16(x[i])
 
 
 cdef void add_f16(real* total, const uint16_t* x, Py_ssize_t n) noexcept nogil:
@@ -108,7 +131,7 @@ cdef void encode_f32(const real* x, float* out, Py_ssize_t n) noexcept nogil:
 cdef void encode_bf16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = <uint16_t>narrow_bf16(odd(x[i]))
+        out[i] = narrow_bf16(odd(x[i]))
 
 
 cdef void encode_f16(const real* x, uint16_t* out, Py_ssize_t n) noexcept nogil:

@@ -77,7 +77,11 @@ cdef class WholePlan(Memory):
                 of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
         of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
         of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
-        of.fill, of.rule = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)
+        of.fill, of.rule[0] = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)
+        for j in range(1, 8):
+            name = f"{rule}_bf16_{'p' * (j & 1)}{'g' * (j >> 1 & 1)}{'s' * (j >> 2)}"
+            if not f64 and name in self.table:
+                of.rule[j] = tile_of(self.table, name, f64)
         of.squares = tile_of(self.table, "norms.squares", f64)
         of.row_squares = tile_of(self.table, "norms.row_squares", f64)
         of.nonfinite = tile_of(self.table, "norms.nonfinite", f64)

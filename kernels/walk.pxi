@@ -18,11 +18,17 @@ cdef enum:                          # philox.py
     STREAM_STATE = 1
     STREAM_EMA = 32
 
+cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.in_bfloat16
+    DIRECT_P = 1
+    DIRECT_G = 2
+    DIRECT_STATES = 4
+
 cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
     bint f64, coded                 # computed in float64; some array but g is stored as another type
+    int direct                      # of DIRECT_P and DIRECT_STATES: what is bfloat16; p where nothing is made of it
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
@@ -67,7 +73,8 @@ cdef struct Tiles:                  # of one compute type
     tile_t encode[RAW]
     tile_t random[RAW]
     tile_t sum[RAW]
-    tile_t clip, add, decay, rule, steps, fill, ema, squares, row_squares, nonfinite
+    tile_t rule[8]                  # for each sum of DIRECT_P and the like, or NULL
+    tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 
 cdef struct Step:                   # what all tiles of a plan need
@@ -82,8 +89,9 @@ cdef struct Step:                   # what all tiles of a plan need
     Py_ssize_t row_bytes
 
 cdef struct Tile:                   # n elements from element k on
-    void* a[MAX_ARRAYS]             # in the compute type
+    void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
     Py_ssize_t k, n
+    int direct
 
 
 cdef inline int native(const Tensor* t) noexcept nogil:
@@ -131,6 +139,23 @@ cdef void store(const Step* c, const Tensor* t, const Work* w, int j, Py_ssize_t
         c.of[t.f64].encode[t.kind[j]](a, NULL, &n)
 
 
+cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
+    """Whether the rule sees another gradient than the one given."""
+    return w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL or t.crowded
+
+
+cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept nogil:
+    """Return what the rule decodes and encodes itself, where it can: what no other stage has to see in between."""
+    cdef int found = 0
+    if not t.direct and t.kind[G] != BF16:      # as in most plans: at once
+        return 0
+    if w.rounding == NEAREST and w.penalty[0] is NULL and w.prox[0] is NULL and not t.lags:
+        found = t.direct
+    if t.kind[G] == BF16 and not staged(t, w):
+        found |= DIRECT_G
+    return found if c.of[t.f64].rule[found] is not NULL else 0
+
+
 cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room) noexcept nogil:
     """Let ``x`` point to the arrays in the compute type, ``row`` to the decoded row, if there is one."""
     cdef int j, to = native(t)
@@ -138,7 +163,8 @@ cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room)
         x.a[j] = at(t, j, x.k) if t.data[j] is not NULL else NULL
     if t.coded:
         for j in range(c.arrays):
-            if x.a[j] is not NULL and t.kind[j] != to and j != G and (j != P or row is NULL):
+            if (x.a[j] is not NULL and t.kind[j] != to and j != G and (j != P or row is NULL)
+                    and not x.direct & (DIRECT_P if j == P else DIRECT_STATES)):
                 x.a[j] = room + (AREA_P if j == P else AREA_STATE + j - FIRST_STATE) * c.area
                 load(c, t, j, x.k, x.n, x.a[j])
     if row is not NULL:
@@ -155,8 +181,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     cdef void* a[MAX_ARRAYS]
     cdef int i = 0, j, to = native(t)
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
-    if (w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL
-            or t.kind[G] != to or t.crowded):
+    if staged(t, w) or (t.kind[G] != to and not x.direct & DIRECT_G):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
         of.decode[t.kind[G]](pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
@@ -170,7 +195,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
-    of.rule(x.a, &w.rule, &x.n)
+    of.rule[x.direct](x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
         if w.uniform:
@@ -183,7 +208,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
         while i < MAX_PENALTIES and w.prox[i] is not NULL:
             w.prox[i](pair, &w.proxes[i], &x.n)
             i = i + 1
-    if t.coded:
+    if t.coded and not x.direct & DIRECT_STATES:
         for j in range(FIRST_STATE, c.arrays):
             if x.a[j] is not NULL and t.kind[j] != to:
                 store(c, t, w, j, x.k, x.n, x.a[j], room)
@@ -203,7 +228,7 @@ cdef void after(const Step* c, const Tensor* t, const Work* w, const Tile* x, ch
         of.ema(pair, &w.ema, &n)
         if t.kind[EMA] != to:
             store(c, t, w, EMA, k, n, pair[0], room)
-    if t.kind[P] != to:
+    if t.kind[P] != to and not x.direct & DIRECT_P:
         store(c, t, w, P, k, n, x.a[P], room)
     if t.data[SHADOW] is not NULL:
         pair[0], pair[1] = x.a[P], at(t, SHADOW, k)
@@ -248,7 +273,7 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
             row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
     x.k = start
     while x.k < stop:
-        x.n = min(c.tile, stop - x.k)
+        x.n, x.direct = min(c.tile, stop - x.k), 0
         room = beside(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
@@ -276,7 +301,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
             walk_row(c, t, w, start, scratch, kept)
             start = start + t.row
         return
-    x.k = start
+    x.k, x.direct = start, direct(c, t, w)
     while x.k < stop:
         x.n = min(c.tile, stop - x.k)
         if x.k == start and x.n == c.tile:      # a short first tile: the rest starts on a cache line

@@ -1,6 +1,7 @@
 """Parameters, gradients and states in 16 bits inside the step, and what each kind of rounding is good for."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -60,6 +61,21 @@ def test_bits_are_those_of_the_reference(rule, isa, rounding):
         want = run(rule, params, grads, **options)
         for threads in (1, 2):
             same(run(rule, params, grads, by=isa, threads=threads, **options), want, f"{p}, {g}, {threads} threads")
+
+
+@pytest.mark.parametrize("p", [BF16, F32], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("g", [BF16, F32], ids=lambda kind: kind.name)
+def test_bfloat16_where_the_rule_is_all_there_is(rule, isa, p, g):
+    """As the rule itself may decode and encode them; every stage that sees one of them in between forbids that."""
+    for state_dtype, options in itertools.product(
+        ("bfloat16", None),
+        ({}, {"grad_scale": 3.0}, {"penalty": pyopt.L1(0.1)}, {"prox": pyopt.Box(-1.0, 1.0)}, {"ema_decay": 0.9},
+         {"shadow_dtype": "float16"}, {"rounding": "stochastic"}, {"rounding": "remainder"}),
+    ):  # fmt: skip
+        params = [stored(n, p, n) for n in (1, 129, 3001)]
+        grads = gradients(params, 2, g)
+        chosen = {**everything(rule), "state_dtype": state_dtype, **options}
+        same(run(rule, params, grads, by=isa, **chosen), run(rule, params, grads, **chosen), f"{chosen}")
 
 
 def test_many_tiles_of_16_bits(rule, isa):
