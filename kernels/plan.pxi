@@ -254,7 +254,7 @@ cdef class WholePlan(Memory):
             t = &self.tensors[i]
             w = &self.works[t.work]
             if t.data[G] is not NULL and w.max_norm != INFINITY:
-                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
+                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor) * factor
                 put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
 
     def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):

@@ -204,7 +204,7 @@ class Plan:
             factor = norms.clip_factor(self.norm, max_norm)
             return [
                 None if w is None
-                else w.scale * factor * norms.clip_factor(math.sqrt(norms.fold(x)) * abs(w.scale), w.max_norm)
+                else w.scale * factor * norms.clip_factor(math.sqrt(norms.fold(x)) * abs(w.scale) * factor, w.max_norm)
                 for w, x in zip(given, own, strict=True)
             ]  # fmt: skip
 
@@ -259,9 +259,8 @@ class Plan:
             norm = math.sqrt(norms.tree_sum(terms)) * abs(w.scale)
             limited = skip or max_norm != math.inf or w.max_norm != math.inf
             self.norm = norm if limited else None
-            factor = w.scale * (
-                norms.clip_factor(norm, max_norm) * norms.clip_factor(norm, w.max_norm) if limited else 1
-            )
+            factor = norms.clip_factor(norm, max_norm) if limited else 1.0
+            factor = w.scale * (factor * norms.clip_factor(norm * factor, w.max_norm) if limited else 1)
             self.skipped = skip and not np.isfinite(sums).all()
             if self.skipped:
                 return

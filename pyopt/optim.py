@@ -41,7 +41,8 @@ class Optimizer:
         a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
         state take none. A state that belongs to it is kept, also while it returns 0.
     clip_value, max_tensor_norm : float, optional
-        Bound of each element of a gradient, and of the Euclidean norm of each gradient.
+        Bound of each element of a gradient, and of the Euclidean norm of each gradient. Of several limits
+        ``max_grad_norm`` comes first and ``clip_value`` last, each for what the one before has left.
     ema_decay : float, optional
         Keep an exponential moving average of the parameters, from their first values on: see ``ema_params``.
     ema_bias_correction : bool
