@@ -274,7 +274,7 @@ cdef class WholePlan(Memory):
             self.assign(work)
             self.keep_rows(threads)
             if self.sparse:
-                self.catch_up()
+                self.catch_up(given=True)
             self.run(zero, max_norm, skip, threads)
         finally:
             active -= 1
@@ -289,15 +289,15 @@ cdef class WholePlan(Memory):
                 raise MemoryError
             self.rows = threads
 
-    def catch_up(self):
-        """Decay all rows by what they missed in ``step_rows``."""
+    def catch_up(self, bint given=False):
+        """Decay all rows by what they missed in ``step_rows``, or those of tensors that are ``given`` a gradient."""
         cdef Py_ssize_t i, row
         cdef Tensor* t
         cdef Work w
         memset(&w, 0, sizeof(Work))             # rounded to the nearest
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.decayed is not NULL:
+            if t.decayed is not NULL and not (given and t.data[G] is NULL):
                 self.same(t)
                 for row in range(t.rows):
                     catch_up(&self.c, t, &w, row)

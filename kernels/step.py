@@ -177,7 +177,7 @@ class Plan:
         ]
         factors = self.factors(decoded, given, max_norm, skip)
         self.skipped = skip and not all(np.isfinite(g).all() for g in decoded if g is not None)
-        self.catch_up()
+        self.catch_up([g is not None for g in grads])
         for i, (raw, g, w) in enumerate(zip(grads, decoded, given, strict=True)):
             if raw is None or g is None or w is None:
                 continue
@@ -280,10 +280,10 @@ class Plan:
         """Raise where ``step_rows`` cannot take these."""
         checks.row_gradient(indices, values, self.params[i], self.names[i], checks.STORED)
 
-    def catch_up(self) -> None:
-        """Decay all rows by what they missed in ``step_rows``."""
-        for p, (*_, rest, decayed) in zip(self.params, self.states, strict=True):
-            if decayed is None:
+    def catch_up(self, given: Sequence[bool] | None = None) -> None:
+        """Decay all rows by what they missed in ``step_rows``, or those of some tensors."""
+        for i, (p, (*_, rest, decayed)) in enumerate(zip(self.params, self.states, strict=True)):
+            if decayed is None or (given is not None and not given[i]):
                 continue
             real = codecs.compute(p.dtype)
             rows = np.flatnonzero(decayed[:-1] != decayed[-1])

@@ -184,8 +184,8 @@ class Optimizer:
         with ``Adagrad`` the result is that of ``step`` with a gradient of 0 for all other rows. Where zero gradients
         would move a row further, because the rule remembers earlier ones, a row stays between its steps, as in torch's
         SparseAdam, and the step count is that of the parameter. Decoupled weight decay (and that of ``SGD`` without
-        momentum) is made up for when a row is touched, at the next ``step``, or by ``catch_up_rows``; penalties and
-        proximal forms act on the rows given.
+        momentum) is made up for when a row is touched, at the next ``step`` with a gradient of the parameter, or by
+        ``catch_up_rows``; penalties and proximal forms act on the rows given.
 
         Parameters
         ----------
@@ -206,7 +206,10 @@ class Optimizer:
         self._guard.run(self._step_rows, indices, values, param, grad_scale)
 
     def catch_up_rows(self) -> None:
-        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole."""
+        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole.
+
+        The EMA and the shadow of a row wait for a step that touches it.
+        """
         self._guard.run(self._made.plan.catch_up)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
