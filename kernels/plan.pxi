@@ -8,11 +8,14 @@ cdef void rescale(Work* w, double factor) noexcept nogil:
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
+    cdef public bint swapped        # the parameters hold something else for a while: nothing may be done until then
 
     def run(self, function, *args):
         """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
         if self.busy:
             raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
+        if self.swapped:
+            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
         self.busy = True
         try:
             return function(*args)
@@ -337,5 +340,5 @@ cdef class WholePlan(Memory):
     def progress(self):
         """Return the step counts and the carries, a list each."""
         cdef Py_ssize_t i
-        cdef list found = [self.taken[self.tensors[i].work] for i in range(self.count)]
-        return [x["t"] for x in found], [x["carry"] for x in found]
+        return ([self.taken[self.tensors[i].work].t for i in range(self.count)],
+                [self.taken[self.tensors[i].work].carry for i in range(self.count)])

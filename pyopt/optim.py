@@ -172,7 +172,7 @@ class Optimizer:
             Before anything is touched, where a gradient does not go with its parameter, memory is shared, or a
             hyper-parameter is out of range.
         RuntimeError
-            Where another thread is in the middle of a step of this optimizer.
+            Where another thread is in the middle of a step of this optimizer, or inside ``swapped_ema()``.
         """
         self._guard.run(self._step, grads, grad_scale, zero_grads)
 
@@ -329,16 +329,23 @@ class Optimizer:
 
     @contextlib.contextmanager
     def swapped_ema(self) -> Iterator[None]:
-        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation."""
+        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation.
+
+        Nothing else can be done with the optimizer there: RuntimeError.
+        """
         emas = self._emas()
         params = self._made.params
         self._guard.run(_swap, params, emas)
+        self._guard.swapped = True
         try:
             yield
         finally:
+            self._guard.swapped = False
             self._guard.run(_swap, params, emas)
 
     def _emas(self) -> list[Array]:
+        if self._guard.swapped:
+            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
         return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
