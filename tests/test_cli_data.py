@@ -139,6 +139,13 @@ def test_a_fifth_is_held_out_by_seed():
     assert train.tolist() == again[0].tolist() != other[0].tolist()
 
 
+def test_a_column_of_one_number_is_not_stretched():
+    """Its mean is rounded: the differences from it, 6e-17, are none."""
+    scaling = tables.standard(np.stack([np.full(37, 0.3), np.arange(37.0)], axis=1))
+    assert scaling.scale[0] == 1.0
+    assert abs(scaling(np.array([[1.3, 0.0]]))[0, 0] - 1.0) < 1e-6
+
+
 def test_scaling():
     x = np.random.default_rng(1).normal(5, 3, size=(200, 3))
     x[:, 1] = 7.0

@@ -72,7 +72,8 @@ def standard(x: Array) -> Scaling:
     shift = np.array([norms.tree_sum(column) for column in x.T]) / len(x)
     variance = np.array([norms.tree_sum(column * column) for column in (x - shift).T]) / len(x)
     scale = np.sqrt(variance)
-    return Scaling(shift, np.where((scale > 0) & np.isfinite(scale), scale, 1.0))
+    constant = (x == x[0]).all(axis=0)  # the mean is rounded: the variance need not be 0
+    return Scaling(shift, np.where(~constant & (scale > 0) & np.isfinite(scale), scale, 1.0))
 
 
 def pixels(x: Array) -> Scaling:
