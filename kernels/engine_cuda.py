@@ -44,32 +44,33 @@ class Plan(WholePlan):
 
     def __init__(self, device: Any, *args: Any) -> None:
         super().__init__(device, *args)
-        self.lagging = any(own[-1] is not None for own in self.owned)
+        self.lagging = {i for i, own in enumerate(self.owned) if own[-1] is not None}  # tensors with rows that may lag
         self.missed: dict[int, float] = {}  # what each tensor's rows have missed at most
         self.room: Any = None  # of the steps of rows: memory, a ring for uploads, the size of the memory
 
     # ---- rows that lag
 
     def enqueue(self, stream: Any, *args: Any) -> None:
-        """Upload what changed, and launch, when all rows have caught up."""
-        if self.lagging:
+        """Upload what changed, and launch, when the rows of all tensors that are stepped have caught up."""
+        if late := {i for i in self.lagging if self.kinds[i]}:
             if self.device.capturing(stream):
                 raise RuntimeError("rows lag behind after step_rows: call catch_up_rows before a step is captured")
-            self.catch_up_on(stream)
+            self.catch_up_on(stream, late)
         super().enqueue(stream, *args)
 
     def catch_up(self) -> None:
         """Decay all rows by what they missed in ``step_rows``."""
         before = self.device.enter()
         try:
-            self.catch_up_on(self.device.stream(self.library))
+            self.catch_up_on(self.device.stream(self.library), self.lagging)
         finally:
             self.device.leave(before)
 
-    def catch_up_on(self, stream: Any) -> None:
-        """Enqueue ``catch_up``."""
-        for i, (p, (*_, low, lags)) in enumerate(zip(self.views, self.owned, strict=True)):
-            if lags is None or not p.size:
+    def catch_up_on(self, stream: Any, late: set[int]) -> None:
+        """Enqueue ``catch_up`` for some tensors."""
+        for i in late:
+            p, (*_, low, _) = self.views[i], self.owned[i]
+            if not p.size:
                 continue
             length, decayed, last = self.row_words(i)
             kernel = CatchUp(Column("p", p.kind, "nearest" if low is None else "remainder"))
@@ -79,7 +80,7 @@ class Plan(WholePlan):
                                p.address, rest, length, self.rows(i), decayed, last)  # fmt: skip
             self.device.set_ones(stream, decayed, self.rows(i) + 1)
             self.missed[i] = 1.0
-        self.lagging = False
+        self.lagging = self.lagging - late
 
     def note(self, i: int, lazy: float, stream: Any) -> None:
         """Let all rows catch up where they have missed too much, which the device knows better than we do."""
@@ -87,9 +88,10 @@ class Plan(WholePlan):
         before = self.missed[i] * lazy if i in self.missed else LEAST
         if not before > LEAST:
             before = float(self.device.download(at, 8).view(np.float64)[0])
-        self.missed[i], self.lagging = before, True
+        self.missed[i] = before
+        self.lagging.add(i)
         if not before > LEAST:
-            self.catch_up_on(stream)
+            self.catch_up_on(stream, self.lagging)
 
     # ---- the step
 

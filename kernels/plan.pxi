@@ -8,11 +8,14 @@ cdef void rescale(Work* w, double factor) noexcept nogil:
 cdef class Guard:
     """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
     cdef bint busy
+    cdef public bint swapped        # the parameters hold something else for a while: nothing may be done until then
 
     def run(self, function, *args):
         """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
         if self.busy:
             raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
+        if self.swapped:
+            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
         self.busy = True
         try:
             return function(*args)
@@ -258,7 +261,7 @@ cdef class WholePlan(Memory):
             t = &self.tensors[i]
             w = &self.works[t.work]
             if t.data[G] is not NULL and w.max_norm != INFINITY:
-                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor)
+                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor) * factor
                 put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
 
     def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
@@ -278,7 +281,7 @@ cdef class WholePlan(Memory):
             self.assign(work)
             self.keep_rows(threads)
             if self.sparse:
-                self.catch_up()
+                self.catch_up(given=True)
             self.run(zero, max_norm, skip, threads)
         finally:
             active -= 1
@@ -293,15 +296,15 @@ cdef class WholePlan(Memory):
                 raise MemoryError
             self.rows = threads
 
-    def catch_up(self):
-        """Decay all rows by what they missed in ``step_rows``."""
+    def catch_up(self, bint given=False):
+        """Decay all rows by what they missed in ``step_rows``, or those of tensors that are ``given`` a gradient."""
         cdef Py_ssize_t i, row
         cdef Tensor* t
         cdef Work w
         memset(&w, 0, sizeof(Work))             # rounded to the nearest
         for i in range(self.count):
             t = &self.tensors[i]
-            if t.decayed is not NULL:
+            if t.decayed is not NULL and not (given and t.data[G] is NULL):
                 self.same(t)
                 for row in range(t.rows):
                     catch_up(&self.c, t, &w, row)
@@ -341,5 +344,5 @@ cdef class WholePlan(Memory):
     def progress(self):
         """Return the step counts and the carries, a list each."""
         cdef Py_ssize_t i
-        cdef list found = [self.taken[self.tensors[i].work] for i in range(self.count)]
-        return [x["t"] for x in found], [x["carry"] for x in found]
+        return ([self.taken[self.tensors[i].work].t for i in range(self.count)],
+                [self.taken[self.tensors[i].work].carry for i in range(self.count)])

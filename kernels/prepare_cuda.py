@@ -237,10 +237,10 @@ def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked
         total, largest = both(at)
         if limited:
             scale = total
-            total = scale * (factor * clip(whole, largest)) if picked else scale * factor
+            total = scale * (factor * clip(whole * factor, largest)) if picked else scale * factor
             if not picked and largest != f8(np.inf):
                 norm = own_norm(i, tensors, leaf, leaves, partial, scratch)
-                total = total * clip(norm * (scale if scale > f8(0) else -scale), largest)
+                total = total * clip(norm * (scale if scale > f8(0) else -scale) * factor, largest)
         bound, decay = both(at + u8(16))
         share, corrected = both(at + u8(32))
         if corrected != f8(0):

@@ -243,7 +243,7 @@ cdef class Plan(WholePlan):
         cdef const Rows* r = &self.r
         cdef Step c = self.c
         cdef Work* w = &self.works[t.work]
-        cdef double total = 0, decayed = 1 if t.decayed is NULL else t.decayed[t.rows] * lazy
+        cdef double total = 0, factor, decayed = 1 if t.decayed is NULL else t.decayed[t.rows] * lazy
         self.norm = None
         if c.limited:
             with nogil:
@@ -251,7 +251,8 @@ cdef class Plan(WholePlan):
                     measure_row(&c, t, r, j)
             total = self.sum_of(r.squares, r.touched)
             self.norm = sqrt(total) * fabs(w.factor)
-            rescale(w, clip_factor(self.norm, max_norm) * clip_factor(self.norm, w.max_norm))
+            factor = clip_factor(self.norm, max_norm)
+            rescale(w, factor * clip_factor(self.norm * factor, w.max_norm))
             t.scale = w.scale
         self.skipped = skip and not (total - total == 0) and not finite_sums(&c, t, r)
         if self.skipped:

@@ -177,7 +177,7 @@ class Plan:
         ]
         factors = self.factors(decoded, given, max_norm, skip)
         self.skipped = skip and not all(np.isfinite(g).all() for g in decoded if g is not None)
-        self.catch_up()
+        self.catch_up([g is not None for g in grads])
         for i, (raw, g, w) in enumerate(zip(grads, decoded, given, strict=True)):
             if raw is None or g is None or w is None:
                 continue
@@ -204,7 +204,7 @@ class Plan:
             factor = norms.clip_factor(self.norm, max_norm)
             return [
                 None if w is None
-                else w.scale * factor * norms.clip_factor(math.sqrt(norms.fold(x)) * abs(w.scale), w.max_norm)
+                else w.scale * factor * norms.clip_factor(math.sqrt(norms.fold(x)) * abs(w.scale) * factor, w.max_norm)
                 for w, x in zip(given, own, strict=True)
             ]  # fmt: skip
 
@@ -259,9 +259,8 @@ class Plan:
             norm = math.sqrt(norms.tree_sum(terms)) * abs(w.scale)
             limited = skip or max_norm != math.inf or w.max_norm != math.inf
             self.norm = norm if limited else None
-            factor = w.scale * (
-                norms.clip_factor(norm, max_norm) * norms.clip_factor(norm, w.max_norm) if limited else 1
-            )
+            factor = norms.clip_factor(norm, max_norm) if limited else 1.0
+            factor = w.scale * (factor * norms.clip_factor(norm * factor, w.max_norm) if limited else 1)
             self.skipped = skip and not np.isfinite(sums).all()
             if self.skipped:
                 return
@@ -281,10 +280,10 @@ class Plan:
         """Raise where ``step_rows`` cannot take these."""
         checks.row_gradient(indices, values, self.params[i], self.names[i], checks.STORED)
 
-    def catch_up(self) -> None:
-        """Decay all rows by what they missed in ``step_rows``."""
-        for p, (*_, rest, decayed) in zip(self.params, self.states, strict=True):
-            if decayed is None:
+    def catch_up(self, given: Sequence[bool] | None = None) -> None:
+        """Decay all rows by what they missed in ``step_rows``, or those of some tensors."""
+        for i, (p, (*_, rest, decayed)) in enumerate(zip(self.params, self.states, strict=True)):
+            if decayed is None or (given is not None and not given[i]):
                 continue
             real = codecs.compute(p.dtype)
             rows = np.flatnonzero(decayed[:-1] != decayed[-1])

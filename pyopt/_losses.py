@@ -69,7 +69,7 @@ def labels(target: Any, rows: int, classes: int, ignore_index: int) -> Array:
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"target[{first}] is {given[first]}: must be in [0, {classes}) or ignore_index={ignore_index}")
-    return np.where(ignored, -1, given).astype(np.int64)
+    return np.where(ignored, -1, given.astype(np.int64))  # not sooner: unsigned numbers have no -1
 
 
 def index(value: Any) -> int:

@@ -41,7 +41,8 @@ class Optimizer:
         a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
         state take none. A state that belongs to it is kept, also while it returns 0.
     clip_value, max_tensor_norm : float, optional
-        Bound of each element of a gradient, and of the Euclidean norm of each gradient.
+        Bound of each element of a gradient, and of the Euclidean norm of each gradient. Of several limits
+        ``max_grad_norm`` comes first and ``clip_value`` last, each for what the one before has left.
     ema_decay : float, optional
         Keep an exponential moving average of the parameters, from their first values on: see ``ema_params``.
     ema_bias_correction : bool
@@ -171,7 +172,7 @@ class Optimizer:
             Before anything is touched, where a gradient does not go with its parameter, memory is shared, or a
             hyper-parameter is out of range.
         RuntimeError
-            Where another thread is in the middle of a step of this optimizer.
+            Where another thread is in the middle of a step of this optimizer, or inside ``swapped_ema()``.
         """
         self._guard.run(self._step, grads, grad_scale, zero_grads)
 
@@ -183,8 +184,8 @@ class Optimizer:
         with ``Adagrad`` the result is that of ``step`` with a gradient of 0 for all other rows. Where zero gradients
         would move a row further, because the rule remembers earlier ones, a row stays between its steps, as in torch's
         SparseAdam, and the step count is that of the parameter. Decoupled weight decay (and that of ``SGD`` without
-        momentum) is made up for when a row is touched, at the next ``step``, or by ``catch_up_rows``; penalties and
-        proximal forms act on the rows given.
+        momentum) is made up for when a row is touched, at the next ``step`` with a gradient of the parameter, or by
+        ``catch_up_rows``; penalties and proximal forms act on the rows given.
 
         Parameters
         ----------
@@ -205,7 +206,10 @@ class Optimizer:
         self._guard.run(self._step_rows, indices, values, param, grad_scale)
 
     def catch_up_rows(self) -> None:
-        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole."""
+        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole.
+
+        The EMA and the shadow of a row wait for a step that touches it.
+        """
         self._guard.run(self._made.plan.catch_up)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
@@ -325,16 +329,23 @@ class Optimizer:
 
     @contextlib.contextmanager
     def swapped_ema(self) -> Iterator[None]:
-        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation."""
+        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation.
+
+        Nothing else can be done with the optimizer there: RuntimeError.
+        """
         emas = self._emas()
         params = self._made.params
         self._guard.run(_swap, params, emas)
+        self._guard.swapped = True
         try:
             yield
         finally:
+            self._guard.swapped = False
             self._guard.run(_swap, params, emas)
 
     def _emas(self) -> list[Array]:
+        if self._guard.swapped:
+            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
         return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:

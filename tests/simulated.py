@@ -110,8 +110,8 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         words = rows[i].view(np.uint32)
         assert words[0] == (poison is None)
         if poison is None:
-            factor = 0.5 * norms.clip_factor(norm, 2.0)
-            factor *= norms.clip_factor(math.sqrt(norms.fold(list(own))) * 0.5, 3.0)
+            factor = norms.clip_factor(norm, 2.0)
+            factor = 0.5 * factor * norms.clip_factor(math.sqrt(norms.fold(list(own))) * 0.5 * factor, 3.0)
             scalars = rows[i].view(dtype)[16 // dtype(0).itemsize :]
             assert scalars[0] == dtype(factor)
             assert scalars[4] == dtype(0.25)

@@ -83,6 +83,7 @@ def test_numbers_of_any_type(here):
         (list(range(21)), "classification", list(range(21))),
         ([1, 2, 1], "regression", None),
         ([0.5, 1.5, 0.5], "classification", [0.5, 1.5]),
+        ([1e17, 3e17, 1e17], "auto", [1e17, 3e17]),
     ],
 )
 def test_classes_or_numbers(column, task, classes):
@@ -92,6 +93,21 @@ def test_classes_or_numbers(column, task, classes):
     assert [float(x) if task != "auto" or classes != ["a", "b"] else x for x in back.tolist()] == [
         float(x) if classes != ["a", "b"] else x for x in column
     ]
+
+
+@pytest.mark.parametrize("kind", [object, np.int64])
+def test_numbers_that_float64_does_not_tell_apart(kind):
+    """Classes are told apart by their digits."""
+    column = np.array([f"{10**17 + i}" for i in range(30)]).astype(kind)
+    y, found = tables.targets(column[:5], "y", "auto")
+    assert found[y].tolist() == [f"{10**17 + i}" for i in range(5)]
+    y, found = tables.targets(column, "y", "auto")
+    assert (y.tolist(), found) == ([float(10**17 + i) for i in range(30)], None)
+
+
+def test_a_number_too_large_is_no_word():
+    with pytest.raises(ValueError, match="'y' has inf in row 2"):
+        tables.targets(np.array(["0.5", "1e999", "1.5"], object), "y", "auto")
 
 
 def test_data_that_scikit_learn_brings():
@@ -137,6 +153,13 @@ def test_a_fifth_is_held_out_by_seed():
     assert (len(train), len(held)) == (81, 20)
     assert sorted([*train, *held]) == list(range(101))
     assert train.tolist() == again[0].tolist() != other[0].tolist()
+
+
+def test_a_column_of_one_number_is_not_stretched():
+    """Its mean is rounded: the differences from it, 6e-17, are none."""
+    scaling = tables.standard(np.stack([np.full(37, 0.3), np.arange(37.0)], axis=1))
+    assert scaling.scale[0] == 1.0
+    assert abs(scaling(np.array([[1.3, 0.0]]))[0, 0] - 1.0) < 1e-6
 
 
 def test_scaling():

@@ -1,5 +1,7 @@
 """What ``pyopt train --save`` writes, and what ``pyopt predict`` makes of it."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,16 @@ def test_the_command(command, tmp_path):
     assert err.startswith("accuracy 0.9")
     assert "on 200 rows" in err
     assert (tmp_path / "p.csv").read_text().splitlines()[:2] == ["prediction", rows[0].rpartition(",")[2]]
+
+
+def test_predictions_of_words_with_commas(command, tmp_path):
+    cells = ['new, "york"', "la\nx"]
+    with (tmp_path / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["a", "city"], *([i % 2, cells[i % 2]] for i in range(60))])
+    assert command("train", "--data", "train.csv", "--target", "city", "--save", "m.skops", "--epochs", 20)[0] == 0
+    assert command("predict", "m.skops", "train.csv", "--output", "p.csv")[0] == 0
+    with (tmp_path / "p.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["prediction"], *([cell] for cell in cells * 30)]
 
 
 def test_predicted_numbers_and_numbered_classes(command, tmp_path):

@@ -56,6 +56,17 @@ def test_clip_by_value_follows_the_clipped_norm(dtype, isa):
     np.testing.assert_array_equal(reached, np.array([3.5, -3.5, 0.0, np.nan], dtype))
 
 
+def test_limits_follow_each_other(dtype, isa):
+    grads = [np.full(100, 3.0, dtype), np.full(4, 20.0, dtype)]  # norms 30 and 40, 50 together
+    _, (first, second) = stepped_once(grads, isa, max_grad_norm=5.0, max_tensor_norm=3.5)
+    np.testing.assert_allclose(first, 0.3, rtol=1e-6)  # a norm of 3
+    np.testing.assert_allclose(second, 1.75, rtol=1e-6)  # of 3.5, where 4 was left
+    p = np.zeros((4, 4), dtype)
+    with stepping(isa):
+        pyopt.SGD([p], lr=1.0, max_grad_norm=5.0, max_tensor_norm=3.5).step_rows([2], grads[1][None])
+    np.testing.assert_allclose(-p[2], 1.75, rtol=1e-6)
+
+
 def test_limits_of_zero_stop_the_gradient(isa):
     for options in ({"max_grad_norm": 0.0}, {"max_tensor_norm": 0.0}, {"clip_value": 0.0}):
         _, (reached,) = stepped_once([tame(9, np.float32)], isa, **options)

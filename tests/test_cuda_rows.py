@@ -199,6 +199,20 @@ def test_rows_that_decay_to_nothing_catch_up_at_once(by):
     assert not np.delete(p, 3, axis=0).any()
 
 
+def test_a_table_without_a_gradient_lags_on(by):
+    got = []
+    for who in (by, "reference"):
+        p, w = tame((5, 3), np.float64), np.ones(3)
+        with stepping(who):
+            opt = pyopt.AdamW([p, w], lr=0.1, weight_decay=0.2)
+            opt.step_rows([3], np.ones((1, 3)), 0)
+            opt.step([None, np.ones(3)])
+            assert (np.delete(p, 3, axis=0) == np.delete(tame((5, 3), np.float64), 3, axis=0)).all()
+            opt.step([np.ones((5, 3)), None])
+        got.append(outcome(opt))
+    same(*got)
+
+
 @pytest.mark.parametrize(("indices", "values", "error", "word"), [
     ([5], np.ones((1, 3)), ValueError, r"\[0, 5\)"),
     ([1.0], np.ones((1, 3)), TypeError, "vector of integers"),

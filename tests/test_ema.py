@@ -53,6 +53,31 @@ def test_swapped_for_evaluation(isa):
     same_bits(opt.ema_params()[0], average)
 
 
+def test_nothing_else_while_swapped(isa):
+    """A step would train the averages, a snapshot take the weights for them, and a second swap undo the first."""
+    p, g = tame((3, 4), np.float32), tame((3, 4), np.float32, 1)
+    with stepping(isa):
+        opt = pyopt.SGD([p], lr=0.1, ema_decay=0.5)
+        opt.step([g])
+        saved, average = opt.state_dict(), opt.ema_params()[0]
+        with opt.swapped_ema():
+            for call in (
+                lambda: opt.step([g]),
+                lambda: opt.step_rows([0], g[:1]),
+                opt.catch_up_rows,
+                lambda: opt.swapped_ema().__enter__(),
+                opt.ema_params,
+                opt.state_dict,
+                lambda: opt.load_state_dict(saved),
+                lambda: opt.add_param_group({"params": [np.ones(3)]}),
+                lambda: opt.to([p.copy()]),
+            ):
+                with refused(RuntimeError, "inside swapped_ema()", opt=opt, arrays=[p]):
+                    call()
+            same_bits(p, average)
+        opt.step([g])
+
+
 def test_it_is_saved_and_loaded(isa):
     rule = RULES["adamw"]
     first, second = tame(200, np.float32), tame(200, np.float32, 1)

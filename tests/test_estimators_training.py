@@ -26,6 +26,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 # ---- going on
 
 
+@pytest.mark.parametrize("cls", [LinearRegressor, MLPRegressor])
+def test_a_first_batch_of_one_target_says_nothing_of_the_scale(cls):
+    """The mean of 37 times 0.3 is rounded, and the spread around it 6e-17."""
+    x = np.random.default_rng(0).normal(size=(37, 2))
+    model = cls(rule="adam", random_state=0).partial_fit(x, np.full(37, 0.3))
+    for _ in range(300):
+        model.partial_fit(x, x[:, 0] + 1)
+    assert model.score(x, x[:, 0] + 1) > 0.9
+
+
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_partial_fit_is_fit_in_pieces(cls, rule):

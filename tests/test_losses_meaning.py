@@ -108,6 +108,17 @@ def test_weights_of_samples_are_counts():
         np.testing.assert_allclose(mean[1], gradient / count, rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8])
+@pytest.mark.parametrize("options", [{}, {"class_weights": weights(3)}], ids=["plain", "weighted"])
+def test_ignored_labels_of_any_integer_dtype(kind, options):
+    """Of those that are ignored the kernel sees -1, which unsigned numbers do not have."""
+    z, target = tame((5, 3), np.float64), np.array([0, 127, 2, 1, 127])
+    want = call("softmax_cross_entropy", z, target, "none", ignore_index=127, **options)
+    got = call("softmax_cross_entropy", z, target.astype(kind), "none", ignore_index=127, **options)
+    assert got[0].tolist() == want[0].tolist()
+    assert got[1].tolist() == want[1].tolist()
+
+
 # ---- slopes and known values
 
 

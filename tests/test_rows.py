@@ -75,6 +75,19 @@ def test_decoupled_decay_is_caught_up(rule, isa):
     np.testing.assert_allclose(p[ROWS // 2 :], q[ROWS // 2 :] * 0.98**7, rtol=1e-12)
 
 
+def test_no_gradient_of_the_table_leaves_its_rows_behind(isa):
+    """As where each iteration steps rows of a table, and the rest of a model as a whole."""
+    p, w = tame((ROWS, WIDTH), np.float64), np.ones(3)
+    with stepping(isa):
+        opt = pyopt.AdamW([p, w], lr=0.1, weight_decay=0.2)
+        for indices, values in batches(3):
+            opt.step_rows(indices % (ROWS // 2), values, 0)
+            opt.step([None, np.ones(3)])
+        np.testing.assert_array_equal(p[ROWS // 2 :], tame((ROWS, WIDTH), np.float64)[ROWS // 2 :])
+        opt.catch_up_rows()
+    np.testing.assert_allclose(p[ROWS // 2 :], tame((ROWS, WIDTH), np.float64)[ROWS // 2 :] * 0.98**3, rtol=1e-12)
+
+
 def test_a_decay_to_nothing_is_caught_up_at_once(isa):
     p = tame((ROWS, WIDTH), np.float64)
     with stepping(isa):

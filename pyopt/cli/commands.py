@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import signal
 from collections.abc import Iterator
 from dataclasses import fields
@@ -101,7 +102,8 @@ def predict(
     if output is None:
         typer.echo("\n".join(map(str, found.tolist())))
     else:
-        output.write_text("\n".join(["prediction", *map(str, found.tolist()), ""]), encoding="utf-8")
+        with output.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([["prediction"], *([x] for x in found.tolist())])
         typer.echo(output)
     if score is not None:
         typer.echo(score, err=True)

@@ -72,7 +72,8 @@ def standard(x: Array) -> Scaling:
     shift = np.array([norms.tree_sum(column) for column in x.T]) / len(x)
     variance = np.array([norms.tree_sum(column * column) for column in (x - shift).T]) / len(x)
     scale = np.sqrt(variance)
-    return Scaling(shift, np.where((scale > 0) & np.isfinite(scale), scale, 1.0))
+    constant = (x == x[0]).all(axis=0)  # the mean is rounded: the variance need not be 0
+    return Scaling(shift, np.where(~constant & (scale > 0) & np.isfinite(scale), scale, 1.0))
 
 
 def pixels(x: Array) -> Scaling:
@@ -142,15 +143,20 @@ def targets(column: Array, name: str, task: str) -> tuple[Array, Array | None]:
     try:
         values: Array | None = table.numbers(column, name)
     except ValueError:
-        if task == "regression" or column.dtype.kind not in "OUS":
+        if task == "regression" or not table.words(column).any():
             raise
         values = None
     if values is not None:
         whole = bool((values == np.floor(values)).all())
-        few = whole and len(np.unique(values)) <= FEW
+        large = bool(np.abs(values).max() >= 2**53)
+        digits = large and column.dtype.kind != "f"  # float64 takes several of them for one
+        few = whole and len(np.unique(column.astype(str) if digits else values)) <= FEW
         if task == "regression" or (task == "auto" and not few and column.dtype.kind != "b"):
             return values, None
-        column = values.astype(np.int64) if whole and np.abs(values).max() < 2**53 else values
+        if digits:
+            values = None
+        else:
+            column = values.astype(np.int64) if whole and not large else values
     classes, y = np.unique(column.astype(str) if values is None else column, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"target {name!r} has one class only, {classes[0]!s}: at least 2 are needed")

@@ -47,10 +47,10 @@ def read(path: Path) -> tuple[Columns, tuple[int, ...] | None]:
 def numbers(column: Array, name: str) -> Array:
     """Return a column as float64; ValueError, with the row, where something in it is no finite number."""
     if column.dtype.kind in "OUS":
-        found = np.array([_number(text) for text in column.tolist()])
-        if (words := np.isnan(found) & ~missing(column)).any():
-            row = int(words.argmax())
+        if (wrong := words(column)).any():
+            row = int(wrong.argmax())
             raise ValueError(f"column {name!r} has {column[row]!r} in row {row + 1}: must be numbers")
+        found = _numbers(column)
     elif column.dtype.kind in "biuf":
         found = column.astype(np.float64)
     else:
@@ -62,11 +62,22 @@ def numbers(column: Array, name: str) -> Array:
     return found
 
 
+def words(column: Array) -> Array:
+    """Return where a column has something else than a number, or a gap."""
+    if column.dtype.kind not in "OUS":
+        return np.zeros(len(column), bool)
+    return np.isnan(_numbers(column)) & ~missing(column)
+
+
 def missing(column: Array) -> Array:
     """Return where a column has nothing, or NaN."""
     if column.dtype.kind in "OUS":
         return np.array([x is None or str(x).strip().lower() in ("", "nan", "na", "null", "none") for x in column])
     return np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), bool)
+
+
+def _numbers(column: Array) -> Array:
+    return np.array([_number(text) for text in column.tolist()])
 
 
 def _number(text: Any) -> float:

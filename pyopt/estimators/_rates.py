@@ -63,4 +63,6 @@ def centre_and_spread(target: Array, weight: Array) -> tuple[Array, float]:
     spread = math.sqrt(moments.second(target, centre, weight) / rows / columns)
     if not math.isfinite(spread):
         raise ValueError("y is so large that its squares overflow: bring the targets to another scale first")
-    return centre, spread if spread > 0 else 1.0
+    given = target[weight > 0]
+    constant = bool((given == given[0]).all())  # the means are rounded: the spread need not be 0
+    return centre, spread if spread > 0 and not constant else 1.0
