@@ -116,8 +116,8 @@ def main():
     stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi"), rules]
     family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems} | {rules: "rules"}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
-    # What engine.pyx includes holds no tiles.
-    engine = {"arrays", "each", "measure", "memory", "plan", "rows", "sweep", "threads", "walk"}
+    # what engine.pyx includes holds no tiles
+    engine = re.findall(r'^include "(\w+)\.pxi"', (ROOT / "kernels/engine.pyx").read_text(), re.MULTILINE)
     names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
     widths: dict[tuple[str, int], int] = {}
     for isa, line, width in NOTE.findall(notes):

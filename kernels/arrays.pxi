@@ -1,5 +1,5 @@
 # What an array is, found out in C at every step; checks.py says it in words.
-cdef tuple SHORT = ("f64", "f32", "bf16", "f16")     # the storage types in the names of tiles, in the order of the enum
+cdef tuple SHORT = tuple(codecs.SHORT.values())      # the storage types in the names of tiles, in the order of the enum
 
 
 cdef inline Py_ssize_t size_of(cnp.ndarray a) noexcept:

@@ -7,9 +7,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import codecs
+
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))
-STORED = ("float64", "float32", "bfloat16", "float16")  # what may be stored
+STORED = codecs.NAMES  # what may be stored
 
 
 def masked(array: Any) -> bool:

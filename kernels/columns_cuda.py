@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import codecs_cuda
-from .memory_cuda import SIZES, WIDEST, Memory
+from .memory_cuda import REALS, SIZES, WIDEST, Memory
 
 u4 = np.uint32
 u8 = np.uint64
@@ -135,20 +135,20 @@ def writers(m: Memory, all: list[Any]) -> Any:
 
 
 def each(m: Memory, function: Any, width: int) -> Any:
-    """Return the function of a tuple of ``width`` that calls ``function`` on each element."""
+    """Return the function of (a tuple of ``width``, more) that calls ``function`` on each element, and more."""
 
-    def one(x):  # type: ignore[no-untyped-def]
-        return (function(x[0]),)
+    def one(x, *more):  # type: ignore[no-untyped-def]
+        return (function(x[0], *more),)
 
-    def two(x):  # type: ignore[no-untyped-def]
-        return function(x[0]), function(x[1])
+    def two(x, *more):  # type: ignore[no-untyped-def]
+        return function(x[0], *more), function(x[1], *more)
 
-    def four(x):  # type: ignore[no-untyped-def]
-        return function(x[0]), function(x[1]), function(x[2]), function(x[3])
+    def four(x, *more):  # type: ignore[no-untyped-def]
+        return function(x[0], *more), function(x[1], *more), function(x[2], *more), function(x[3], *more)
 
-    def eight(x):  # type: ignore[no-untyped-def]
-        return (function(x[0]), function(x[1]), function(x[2]), function(x[3]),
-                function(x[4]), function(x[5]), function(x[6]), function(x[7]))  # fmt: skip
+    def eight(x, *more):  # type: ignore[no-untyped-def]
+        return (function(x[0], *more), function(x[1], *more), function(x[2], *more), function(x[3], *more),
+                function(x[4], *more), function(x[5], *more), function(x[6], *more), function(x[7], *more))  # fmt: skip
 
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
@@ -172,8 +172,7 @@ def cast(m: Memory, to: Any) -> Any:
 
 def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
-    to = {"f32": np.float32, "f64": np.float64}[c.real]
-    size = u8(column.size)
+    to, size = REALS[c.real], u8(column.size)
     if column.kind in SIZES:
         read = m.load(column.kind, width)
         if column.kind == c.real:
@@ -218,8 +217,7 @@ def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
     if column.kind == real:
         return m.jit(lambda values: values)
     if column.kind in SIZES:
-        to = {"f32": np.float32, "f64": np.float64}[column.kind]
-        return each(m, cast(m, to), width)
+        return each(m, cast(m, REALS[column.kind]), width)
     narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
     if real == "f64":
         odd = m.adopt(codecs_cuda.odd)
@@ -256,7 +254,7 @@ def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) 
 def zeros(m: Memory, column: Column, width: int) -> Any:
     """Return the function of an address that writes ``width`` zeros."""
     put = m.store(column.kind if column.kind in SIZES else "u16", width)
-    number = {"f32": np.float32, "f64": np.float64}.get(column.kind, np.uint32)
+    number = REALS.get(column.kind, np.uint32)
     nothing = m.jit(lambda: number(0))
 
     def one(address):  # type: ignore[no-untyped-def]

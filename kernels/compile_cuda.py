@@ -15,12 +15,18 @@ import platform
 import re
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .memory_cuda import Device
 
 if TYPE_CHECKING:
     from .kernels_cuda import Kernel
@@ -65,8 +71,6 @@ def cubin(kernel: Kernel, cc: tuple[int, int]) -> tuple[bytes, str]:
 def ltoir(kernel: Kernel, cc: tuple[int, int]) -> bytes:
     """Return what Numba makes of a kernel; a number of threads would overrule that of registers."""
     with _lock, _target(cc):
-        import warnings
-
         from numba import cuda, types
 
         entry = kernel.entry(_memory(cc))
@@ -83,8 +87,6 @@ def ltoir(kernel: Kernel, cc: tuple[int, int]) -> bytes:
 @cache
 def _memory(cc: tuple[int, int]) -> Any:
     """Return the memory that all kernels for ``cc`` share, with the functions made so far."""
-    from .memory_cuda import Device
-
     return Device()
 
 
@@ -94,9 +96,6 @@ def _target(cc: tuple[int, int]) -> Iterator[None]:
 
     It also asks NumPy for ``row_stack``, which was another name of ``vstack`` and left with NumPy 2.5.
     """
-    from types import SimpleNamespace
-
-    import numpy as np
     from numba.cuda import dispatcher
 
     before, renamed = dispatcher.get_current_device, "row_stack" not in vars(np)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 import weakref
@@ -80,8 +81,7 @@ class GPU:
         elif library == "cupy":
             handle = sys.modules["cupy"].cuda.get_current_stream().ptr
         if handle not in self.streams:
-            known = self.core.Stream
-            self.streams[handle] = known.from_handle(handle) if handle else self.device.default_stream
+            self.streams[handle] = self.core.Stream.from_handle(handle) if handle else self.device.default_stream
         return self.streams[handle]
 
     @contextmanager
@@ -188,7 +188,7 @@ class GPU:
         with self.here():
             (address,) = _checked(self.driver.cuMemHostAlloc(size, 1))  # of use to all contexts
         memory = Memory(int(address), self.driver.cuMemFreeHost)
-        return memory, np.frombuffer((_bytes(size)).from_address(memory.address), np.uint8)
+        return memory, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(memory.address))
 
 
 class Ring:
@@ -225,12 +225,6 @@ class Ring:
             self.device.upload(stream, address, piece)
             at += source.nbytes
         self.slots.append((room, stream.record(event)))
-
-
-def _bytes(size: int) -> Any:
-    import ctypes
-
-    return ctypes.c_char * size
 
 
 def _checked(result: Any) -> Any:

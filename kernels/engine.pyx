@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memmove, memset
 from cpython.ref cimport PyObject
 cimport numpy as cnp
 
-from . import checks
+from . import checks, codecs
 
 cdef extern from "platform.h":
     ctypedef struct scratch_t:

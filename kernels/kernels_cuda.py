@@ -16,6 +16,7 @@ import numpy as np
 from . import norms_cuda, picked_cuda, prepare_cuda, rows_cuda, step_cuda
 from .columns_cuda import Column, Combination
 from .memory_cuda import Host, Memory
+from .rules import RULES
 
 u4 = np.uint32
 u8 = np.uint64
@@ -127,8 +128,6 @@ class Prepare(NamedTuple):
 
     def body(self, m: Memory) -> Function:
         """Return the work of one thread."""
-        from .rules import RULES
-
         return prepare_cuda.prepare(m, RULES[self.rule], self.scalars, self.limited, self.absent, self.picked)  # type: ignore[no-any-return]
 
     def entry(self, m: Memory) -> Function:

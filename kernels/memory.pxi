@@ -13,14 +13,14 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
 cdef class Memory:
     """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
     cdef Tensor* tensors
-    cdef Progress* taken            # of all tensors: the first `ntaken`
+    cdef Progress* taken            # the steps taken by those that share a Work: the first `ntaken`
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
     cdef Py_ssize_t count, ntaken, nowned, nleaves, total, bytes
     cdef int narrays                # p, g and the states of the rule
     cdef bint coded, sparse         # some tensor is, or has rows that may lag
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
-    cdef bint mixed                 # some tensor of a progress has a gradient now, where another has none
+    cdef bint mixed                 # since they were put together a gradient has come or gone
     cdef tuple names, params, states
     cdef dict roles                 # the names of places
 

@@ -12,8 +12,7 @@ at a time where that many are asked for, and what is left one by one: the addres
 f32, f64, u64, u32, and u16, whose values are uint32 elsewhere. ``pick(places)`` returns those elements of a tuple, and
 None for a place of None; ``transpose`` turns n tuples of k into k tuples of n. ``bits`` and ``real`` look at the bits
 of a float32, ``widen_f16`` and ``narrow_f16`` convert between it and the 16 bits of a half, to nearest, ties to even.
-``adopt(function)`` compiles
-plain Python together with all that it calls.
+``adopt(function)`` compiles plain Python together with all that it calls.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import numpy as np
 from . import codecs_cuda, numerics, numerics_cuda
 
 SIZES = {"f32": 4, "f64": 8, "u64": 8, "u32": 4, "u16": 2}
+REALS = {"f32": np.float32, "f64": np.float64}  # what is computed in
 WIDEST = 16  # bytes that one instruction moves
 
 Function = Callable[..., Any]
@@ -112,11 +112,11 @@ class Compiled(Memory):
 
     space = 0
 
-    def __init__(self, intrinsic: Any) -> None:
+    def __init__(self, intrinsic: Any, compiler: Function) -> None:
         from llvmlite import ir
         from numba import types
 
-        self.ir, self.types, self.intrinsic = ir, types, intrinsic
+        self.ir, self.types, self.intrinsic, self.compiler = ir, types, intrinsic, compiler
         self.elements = {
             "f32": (ir.FloatType(), types.float32),
             "f64": (ir.DoubleType(), types.float64),
@@ -135,6 +135,9 @@ class Compiled(Memory):
         )
         self.transpose = self._transpose()
         super().__init__()
+
+    def jit(self, function: Function) -> Function:
+        return self.compiler(function)  # type: ignore[no-any-return]
 
     def cast(self, to: Any, source: Any, convert: Any) -> Function:
         """Return the intrinsic of one number that ``convert`` writes."""
@@ -282,12 +285,8 @@ class Device(Compiled):
         from numba import cuda
         from numba.cuda.extending import intrinsic
 
-        self.compiler = cuda.jit(device=True)
         self.sync = cuda.syncthreads
-        super().__init__(intrinsic)
-
-    def jit(self, function: Function) -> Function:
-        return self.compiler(function)  # type: ignore[no-any-return]
+        super().__init__(intrinsic, cuda.jit(device=True))
 
 
 class Host(Compiled):
@@ -297,12 +296,8 @@ class Host(Compiled):
         from numba import njit
         from numba.core.extending import intrinsic
 
-        self.compiler = njit
         self.sync = njit(lambda: None)
-        super().__init__(intrinsic)
-
-    def jit(self, function: Function) -> Function:
-        return self.compiler(function)  # type: ignore[no-any-return]
+        super().__init__(intrinsic, njit)
 
     def guarded(self, access: Function, alignment: int) -> Function:
         mask = np.uint64(alignment - 1)

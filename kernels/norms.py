@@ -32,7 +32,7 @@ def squares(x: np.ndarray[Any, Any]) -> list[float]:
 
 def leaves(terms: np.ndarray[Any, Any]) -> list[float]:
     """Return the sums of the leaves of a float64 vector."""
-    return [float(_leaf(terms[i : i + LEAF])) for i in range(0, len(terms), LEAF)]
+    return [float(row_sum(terms[None, i : i + LEAF])[0]) for i in range(0, len(terms), LEAF)]
 
 
 def batch_sum(terms: np.ndarray[Any, Any]) -> Any:
@@ -43,7 +43,7 @@ def batch_sum(terms: np.ndarray[Any, Any]) -> Any:
         for sample in terms[i : i + SAMPLES]:
             for j in range(0, sample.shape[1], 32):
                 lanes[:, : sample[:, j : j + 32].shape[1]] += sample[:, j : j + 32]
-        sums.append(_fold_lanes(lanes.T))
+        sums.append(fold_lanes(lanes.T))
     return fold(sums) if sums else np.zeros(terms.shape[1])
 
 
@@ -52,7 +52,7 @@ def row_sum(terms: np.ndarray[Any, Any]) -> Any:
     lanes = np.zeros((len(terms), 32))
     for j in range(0, terms.shape[1], 32):
         lanes[:, : terms[:, j : j + 32].shape[1]] += terms[:, j : j + 32]
-    return _fold_lanes(lanes.T)
+    return fold_lanes(lanes.T)
 
 
 def fold(leaves: list[Any]) -> Any:
@@ -82,14 +82,8 @@ def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Seq
     return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
 
 
-def _leaf(terms: np.ndarray[Any, Any]) -> Any:
-    lanes = np.zeros(32)
-    for i in range(0, len(terms), 32):
-        lanes[: len(terms[i : i + 32])] += terms[i : i + 32]
-    return _fold_lanes(lanes)
-
-
-def _fold_lanes(lanes: np.ndarray[Any, Any]) -> Any:
+def fold_lanes(lanes: np.ndarray[Any, Any]) -> Any:
+    """Add the upper half to the lower one until one lane is left."""
     while len(lanes) > 1:
         half = len(lanes) // 2
         lanes = lanes[:half] + lanes[half:]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import codecs_cuda
-from .columns_cuda import cast
-from .memory_cuda import Memory
+from .columns_cuda import Column, cast
+from .memory_cuda import REALS, Memory
 
 LEAF = 4096
 LANES = 32
@@ -40,7 +40,7 @@ def leaves(m: Memory, kind: str, squared: bool = True) -> tuple[Any, Any]:
 def leaf_reader(m: Memory, kind: str, squared: bool) -> Any:
     """Return the first phase."""
     pair, word = m.load("u64", 2), m.load("u64")
-    size = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind])
+    size = u8(Column("g", kind).size)
     vectors, rest = quadruples(m, kind, squared), lane(m, kind, squared)
     told = squared and kind != "f64"  # squares of the others do not overflow: the sums tell what was not finite
 
@@ -73,7 +73,7 @@ def leaf_reader(m: Memory, kind: str, squared: bool) -> Any:
 def quadruples(m: Memory, kind: str, squared: bool) -> Any:
     """Return the function that adds whole vectors of four to as many lanes, where they are aligned."""
     four, term, doubt = fetch(m, kind, 4), term_of(m, squared), doubt_of(m, kind, squared)
-    size = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind])
+    size = u8(Column("g", kind).size)
     mask = u8(min(16, 4 * int(size)) - 1)
 
     def vectors(first, at, end):  # type: ignore[no-untyped-def]
@@ -92,7 +92,7 @@ def quadruples(m: Memory, kind: str, squared: bool) -> Any:
 def lane(m: Memory, kind: str, squared: bool) -> Any:
     """Return the function that adds the elements of one lane from ``at`` on."""
     one, term, doubt = fetch(m, kind, 1), term_of(m, squared), doubt_of(m, kind, squared)
-    step = u8({"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[kind] * LANES)
+    step = u8(Column("g", kind).size * LANES)
 
     def added(at, end, sum):  # type: ignore[no-untyped-def]
         bad = f8(0)
@@ -149,7 +149,7 @@ def leaf_writer(m: Memory) -> Any:
 
 def fetch(m: Memory, kind: str, n: int) -> Any:
     """Return the function that reads n neighbours of a storage type as float64."""
-    if kind in ("f32", "f64"):
+    if kind in REALS:
         read = m.load(kind, n)
         decode = cast(m, f8)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .columns_cuda import Column, Combination, cast, each, head, reader, spread, writer
-from .memory_cuda import SIZES, WIDEST, Memory
+from .memory_cuda import REALS, SIZES, WIDEST, Memory
 from .norms_cuda import LANES, LEAF, ROW, THREADS
 from .row_sums_cuda import reduction
 
@@ -135,7 +135,7 @@ def catch_up(m: Memory, p: Column) -> Any:
     """Return the body of the kernel that decays all rows by what they have missed; row_decay stays as it is."""
     c = narrow(p)
     ahead, wide, size, low = head(m, c.width), u8(c.width), u8(p.size), p.rounding == "remainder"
-    number, rounded = m.load("f64"), cast(m, {"f32": np.float32, "f64": np.float64}[c.real])
+    number, rounded = m.load("f64"), cast(m, REALS[c.real])
     along = spread(m, c.width, *(scaled(m, c, width) for width in (c.width, 1)))
 
     def body(block, thread, p, remainder, length, rows, row_decay, last):  # type: ignore[no-untyped-def]
@@ -155,19 +155,11 @@ def catch_up(m: Memory, p: Column) -> Any:
 
 def scaled(m: Memory, c: Combination, width: int) -> Any:
     """Return the function of ((addresses, begin of the row, factor), i) that multiplies ``width`` neighbours."""
-    read, write, times = reader(m, c.p, 0, c, width), writer(m, c.p, 0, c, width), products(m, width)
+    read, write = reader(m, c.p, 0, c, width), writer(m, c.p, 0, c, width)
+    times = each(m, m.jit(lambda x, factor: x * factor), width)
 
     def of_a_row(what, i):  # type: ignore[no-untyped-def]
         a, begin, factor = what
         write(a, begin + i, times(read(a, begin + i), factor), u8(0), (u4(0), u4(0), u4(0), u4(0)))
 
     return m.jit(of_a_row)
-
-
-def products(m: Memory, count: int) -> Any:
-    """Return the function of a tuple of ``count`` numbers and a factor that multiplies each."""
-    last = count - 1
-    if count == 0:
-        return m.jit(lambda x, factor: ())
-    before = products(m, last)
-    return m.jit(lambda x, factor: (*before(x, factor), x[last] * factor))

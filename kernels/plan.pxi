@@ -1,4 +1,7 @@
 # A plan: spans and scalars of all tensors of an optimizer, and the step over them.
+cdef tuple ROUNDINGS = codecs.ROUNDINGS
+
+
 cdef void rescale(Work* w, double factor) noexcept nogil:
     """Let the norm's limit scale the gradients as well."""
     put(&w.scale, w.factor * factor, w.f64)
@@ -188,7 +191,7 @@ cdef class WholePlan(Memory):
         memset(w, 0, sizeof(Work))
         w.factor, w.max_norm, w.carry = scale, max_norm, carry
         w.t, w.seed = x.t + 1, <Py_ssize_t><uint64_t>seed
-        w.rounding, w.uniform = ("nearest", "stochastic", "remainder").index(stages.rounding), stages.uniform
+        w.rounding, w.uniform = ROUNDINGS.index(stages.rounding), stages.uniform
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
         put(&w.ema, ema, f64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ class WholePlan(Tensors):
         """Write the blocks of hyper-parameters, where one changed."""
         self.scheduled = scheduled = any(group.schedules for group in work.groups)
         seen = (work.grad_scale, *(group.h for group in work.groups))  # each change makes a new one
-        same = len(seen) == len(self.seen) and seen[0] == self.seen[0] and all(map(_is, seen[1:], self.seen[1:]))
+        same = len(seen) == len(self.seen) and seen[0] == self.seen[0] and all(map(is_, seen[1:], self.seen[1:]))
         if same and not scheduled:
             return
         if scheduled and not self.certain:
@@ -402,10 +403,6 @@ class WholePlan(Tensors):
         """Return the step counts and the carries; waits for the device."""
         found = self.device.download(self.progressed.address, 16 * self.count).view(np.float64).reshape(-1, 2)
         return [int(t) for t in found[:, 0]], [float(carry) for carry in found[:, 1]]
-
-
-def _is(a: Any, b: Any) -> bool:
-    return a is b
 
 
 def _reference(a: Any, died: Callable[[Any], None]) -> Any:

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from . import norms_cuda
+from . import norms, norms_cuda
 from .columns_cuda import cast, every
-from .memory_cuda import SIZES, Memory
-from .numerics_cuda import power
+from .memory_cuda import REALS, SIZES, Memory
+from .numerics_cuda import power, sqrt
 from .spec import Hyper, Rule
 
 THREADS = 512  # of the one block that folds leaves
@@ -58,19 +58,12 @@ def hypers(m: Memory, rule: Rule, absent: tuple[str, ...]) -> tuple[Any, int]:
     ``absent`` names those that are None.
     """
     values = namedtuple("Values", [h.name for h in rule.hypers])  # type: ignore[misc]  # noqa: PYI024
-    places, at = [], 0
+    chain, at = m.jit(lambda x: ()), 0
     for hyper, count in fields(rule):
-        places.append((hyper, at, count))
+        chain = m.jit(field(chain, hyper, at, count, hyper.name in absent))
         at += count
-    chain = m.jit(lambda x: ())
-    for hyper, first, count in places:
-        chain = m.jit(field(chain, hyper, first, count, hyper.name in absent))
-    read, build = m.load("f64", at), values
-
-    def given(address):  # type: ignore[no-untyped-def]
-        return build(*chain(read(address)))
-
-    return m.jit(given), at
+    read = m.load("f64", at)
+    return m.jit(lambda address: values(*chain(read(address)))), at
 
 
 def field(before: Any, hyper: Hyper, first: int, count: int, absent: bool) -> Any:
@@ -94,7 +87,7 @@ def prepare(
     rows of one tensor, whose norm is that of the sums of all leaves.
     """
     advance, norm, large = counter(m, rule, scalars, absent, picked), measure(m), large_tensors(m)
-    clip = clip_factor(m)
+    clip = m.adopt(norms.clip_factor)
     number, word, pair, put = m.load("f64"), m.load("u64"), m.load("u64", 2), m.store("f64")
     put_word, one_u4, sync = m.store("u64"), m.store("u32"), m.sync
 
@@ -130,7 +123,7 @@ def prepare(
 def measure(m: Memory) -> Any:
     """Return the function that folds all leaves and returns the norm, and whether to skip."""
     fold, number, word, put = norms_cuda.fold(m), m.load("f64"), m.load("u64"), m.store("f64")
-    root = m.adopt(square_root())
+    root = m.adopt(sqrt)
 
     def measured(thread, threads, call, result, partial, scratch):  # type: ignore[no-untyped-def]
         (leaves,) = number(call + u8(32))
@@ -144,23 +137,6 @@ def measure(m: Memory) -> Any:
         return norm, skip != f8(0) and bad != u8(0)
 
     return m.jit(measured)
-
-
-def square_root() -> Any:
-    """Return the square root of numerics_cuda.py."""
-    from .numerics_cuda import sqrt
-
-    return sqrt
-
-
-def clip_factor(m: Memory) -> Any:
-    """Return ``norms.clip_factor``."""
-
-    def clip(norm, largest):  # type: ignore[no-untyped-def]
-        factor = largest / (norm + f8(1e-6))
-        return f8(1) if largest == f8(np.inf) or factor > f8(1) else factor
-
-    return m.jit(clip)
 
 
 def large_tensors(m: Memory) -> Any:
@@ -193,7 +169,7 @@ def large_tensors(m: Memory) -> Any:
 def tensor_norm(m: Memory) -> Any:
     """Return the function of a thread that returns the norm of tensor ``i``, from the sum above or from its leaves."""
     fold = norms_cuda.fold(Unsynchronised(m))
-    root, number = m.adopt(square_root()), m.load("f64")
+    root, number = m.adopt(sqrt), m.load("f64")
 
     def norm(i, count, leaf, leaves, partial, scratch):  # type: ignore[no-untyped-def]
         if leaves > u8(SMALL):
@@ -222,7 +198,7 @@ class Unsynchronised:
 def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked: bool) -> Any:
     """Return the function that counts a step of tensor ``i`` and writes its row."""
     read, size = hypers(m, rule, absent)
-    compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), clip_factor(m)
+    compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), m.adopt(norms.clip_factor)
     own_norm = tensor_norm(m)
     both, four, pair = m.load("f64", 2), m.load("u64", 4), m.load("u64", 2)
     seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
@@ -260,8 +236,7 @@ def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked
 def row_writer(m: Memory, real: str, scalars: int) -> Any:
     """Return the function that rounds the scalars of a tensor to its compute type and writes them to its row."""
     first, one, own = m.store(real, 4), m.store(real), m.store(real, scalars)
-    to, step, number = {"f32": np.float32, "f64": np.float64}[real], u8(SIZES[real]), m.load("f64")
-    rounded = cast(m, to)
+    step, number, rounded = u8(SIZES[real]), m.load("f64"), cast(m, REALS[real])
     four, all = every(m, rounded, 4), every(m, rounded, scalars)
     behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .columns_cuda import Combination, cast, every, head, reader, spread, zeros
-from .memory_cuda import Memory
+from .memory_cuda import REALS, Memory
 from .norms_cuda import LANES, LEAF, ROW, THREADS
 from .row_sums_cuda import LEVELS, TOGETHER, reduction
 from .step_cuda import Places, addresses_of, loaded, pass_over, penalty, weights
@@ -169,11 +169,10 @@ def missed(m: Memory, c: Combination) -> Any:
 
 def with_factors(m: Memory, c: Combination) -> Any:
     """Return the function of (scalars, kept, row) that appends the factors of a row, rounded to the compute type."""
-    real = {"f32": np.float32, "f64": np.float64}[c.real]
-    chain = m.jit(lambda s, kept, at: s)
+    chain, rounded = m.jit(lambda s, kept, at: s), cast(m, REALS[c.real])
     present = [*[True] * len(c.slopes), c.shrink is not None, c.lagging]
     for k, there in enumerate(present):
-        chain = m.jit(appended(chain, cast(m, real), k, there))
+        chain = m.jit(appended(chain, rounded, k, there))
     count, first = u8(factors(c)), u8(FACTORS)
     return m.jit(lambda s, kept, row: chain(s, kept, first + row * count))
 
@@ -206,18 +205,16 @@ def squares(m: Memory, c: Combination, new: bool) -> Any:
     return reduction(m, m.jit(found), terms(m, c, new, 4), terms(m, c, new, 1), c.width)
 
 
-def new_weight(m: Memory, c: Combination) -> Any:
-    """Return the function of (columns, scalars) that returns p after the step."""
-    stages = weights(m, c)
-    return m.jit(lambda x, s: stages(x, s)[0])
-
-
 def terms(m: Memory, c: Combination, new: bool, count: int) -> Any:
     """Return the function of ((addresses, scalars), element) that returns what ``count`` neighbours add to a sum."""
     width = min(count, c.width)
     read = loaded(m, c, width) if new else reader(m, c.p, 0, c, width)
     lags, lag = c.lagging, Places(c).lag
-    value = new_weight(m, c) if new else m.jit(lambda x, s: x * s[lag] if lags else x)
+    if new:
+        stages = weights(m, c)
+        value = m.jit(lambda x, s: stages(x, s)[0])
+    else:
+        value = m.jit(lambda x, s: x * s[lag] if lags else x)
 
     def square(x, s):  # type: ignore[no-untyped-def]
         x = f8(value(x, s))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import pkgutil
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterable
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import norms
+from . import checks, engine, isa, norms
 
 Scalars = tuple[float, ...]
 
@@ -244,8 +246,6 @@ class Penalty:
         Raises TypeError or ValueError where an array is not float32 or float64, aligned and dense (by row:
         C-contiguous).
         """
-        from . import checks, engine, isa
-
         total = 0.0
         for i, p in enumerate([params] if isinstance(params, np.ndarray) else params):
             (checks.rows_array if self.by_row else checks.dense_array)(p, f"params[{i}]")
@@ -258,8 +258,6 @@ class Penalty:
 
     def grad(self, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the gradient of the penalty at ``p``, an array of its shape and dtype, float32 or float64."""
-        from . import checks
-
         checks.plain_array(p, "p")
         real = p.dtype.type
         result: np.ndarray[Any, Any]
@@ -277,8 +275,6 @@ class Penalty:
         TypeError for anything else, ValueError for another shape, and where a step is so large that there is more than
         one w.
         """
-        from . import checks
-
         checks.plain_array(p, "p")
         steps = self._steps(step, p)
         self.check_step(float(steps.max(initial=0)))
@@ -322,8 +318,5 @@ class Projection(Penalty):
 
 def discover(package: str, path: Iterable[str]) -> dict[str, Any]:
     """Import every stem of a folder; return the modules by stem."""
-    import importlib
-    import pkgutil
-
     stems = sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.endswith("_cuda"))
     return {stem: importlib.import_module(f"{package}.{stem}") for stem in stems}

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns_cuda import Combination, Form, columns, reader, writer, writers, zeros
+from .columns_cuda import Combination, Form, columns, each, reader, writer, writers, zeros
 from .memory_cuda import Memory
 from .numerics_cuda import flush
 from .rules import RULES
@@ -121,23 +121,8 @@ def pass_over(m: Memory, c: Combination, width: int) -> Any:
     read = loaded(m, c, width)
     places = [0, *range(2, len(c.read) + (c.shadow is not None))]
     write = writers(m, [writer(m, column, k, c, width) for k, column in zip(places, c.written, strict=True)])
-    one, transpose, clear = element(m, c), m.transpose, zeros(m, c.g, width)
+    lanes, transpose, clear = each(m, element(m, c), width), m.transpose, zeros(m, c.g, width)
     zero, bytes_g = c.zero, u8(c.g.size)
-
-    def one_lane(x, s):  # type: ignore[no-untyped-def]
-        return (one(x[0], s),)
-
-    def two_lanes(x, s):  # type: ignore[no-untyped-def]
-        return one(x[0], s), one(x[1], s)
-
-    def four_lanes(x, s):  # type: ignore[no-untyped-def]
-        return one(x[0], s), one(x[1], s), one(x[2], s), one(x[3], s)
-
-    def eight_lanes(x, s):  # type: ignore[no-untyped-def]
-        return (one(x[0], s), one(x[1], s), one(x[2], s), one(x[3], s),
-                one(x[4], s), one(x[5], s), one(x[6], s), one(x[7], s))  # fmt: skip
-
-    lanes = m.jit({1: one_lane, 2: two_lanes, 4: four_lanes, 8: eight_lanes}[width])
 
     def passed(a, i, s, tensor, noise):  # type: ignore[no-untyped-def]
         write(a, i, transpose(lanes(read(a, i), s)), tensor, noise)

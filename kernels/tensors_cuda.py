@@ -12,7 +12,6 @@ import numpy as np
 from . import arrays_cuda, codecs
 from .arrays_cuda import View
 
-KINDS = tuple(codecs.SHORT.values())  # storage types, the widest first
 Words = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 
 
@@ -32,7 +31,8 @@ def native(p: View) -> str:
 
 def allowed(p: View) -> tuple[str, ...]:
     """Return the storage types of states and gradients: none that its numbers lose bits by."""
-    return KINDS[KINDS.index(native(p)) :]
+    kinds = tuple(codecs.SHORT.values())  # the widest first
+    return kinds[kinds.index(native(p)) :]
 
 
 def _facts(grads: Sequence[Any], in_order: bool) -> list[Any] | None:

@@ -32,7 +32,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
-    Py_ssize_t n, work              # work: also the number of its progress
+    Py_ssize_t n, work              # n: elements; work: the number of its Work and of its Progress
     Py_ssize_t index                # of the tensor in the plan
     Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
@@ -42,7 +42,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     scalar_t catch_up               # of a row that lags
     bint lags
 
-cdef struct Progress:               # of tensors that go through their steps together, and have the same scalars
+cdef struct Progress:               # of the tensors that share a Work: of one group, after the same number of steps
     Py_ssize_t group, t             # t: steps taken
     Py_ssize_t tensors              # how many they are
     double carry

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from ._schedule import Schedule, checked, choice, cosine, count, flag, integer, linear, number, power
+from ._given import integer
+from ._schedule import Schedule, checked, choice, cosine, count, flag, linear, number, power
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Checks of what a layer or a loss is given: each raises TypeError or ValueError, or returns what the kernels take."""
+"""Checks of what a function is given: each raises TypeError or ValueError, or returns what the code behind it takes."""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,27 @@ from .kernels import checks
 from .kernels.spec import Hyper
 
 
-def planes(x: Any, name: str) -> Array:
+def planes(x: Any) -> Array:
     """Return x, of what is computed in, as (samples, channels, pixels)."""
-    checks.rows_array(x, name)
+    checks.rows_array(x, "x")
     if x.ndim < 2:
-        raise ValueError(f"{name} has shape {x.shape}: must be (samples, channels) or (samples, channels, ...)")
+        raise ValueError(f"x has shape {x.shape}: must be (samples, channels) or (samples, channels, ...)")
     made: Array = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     return made
 
 
-def rows(x: Any, name: str) -> Array:
+def rows(x: Any) -> Array:
     """Return x as (rows, columns)."""
-    checks.rows_array(x, name, checks.STORED)
+    checks.rows_array(x, "x", checks.STORED)
     if x.ndim == 0:
-        raise ValueError(f"{name} has shape (): must be (..., columns)")
+        raise ValueError("x has shape (): must be (..., columns)")
     made: Array = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return made
 
 
 def normed(x: Any) -> tuple[Array, tuple[int]]:
     """Return x as (rows, columns), and the shape of a vector for its columns, of which there must be one at least."""
-    matrix = rows(x, "x")
+    matrix = rows(x)
     if x.shape[-1] == 0:
         raise ValueError(f"x has shape {x.shape}: the mean of nothing is undefined, the last axis is empty")
     return matrix, (x.shape[-1],)
@@ -41,11 +42,11 @@ def normed(x: Any) -> tuple[Array, tuple[int]]:
 
 def biased(x: Any, bias: Any, taken: Any, dy: Any = None) -> tuple[Array, Array]:
     """Check the arrays of a layer that adds a bias; return x as (rows, columns), and what takes the result."""
-    matrix = rows(x, "x")
+    matrix = rows(x)
     vector(bias, x, "bias", x.shape[-1:])
     if dy is not None:
         like(dy, x, "dy", "x")
-    return matrix, out(taken, x, dy=dy, x=x, bias=bias)
+    return matrix, out(taken, x=x, dy=dy, bias=bias)
 
 
 def vector(a: Any, x: Array, name: str, shape: tuple[int, ...]) -> None:
@@ -86,13 +87,13 @@ def like(a: Any, other: Array, name: str, other_name: str) -> None:
         raise ValueError(f"{name} has shape {a.shape}, {other_name} {other.shape}: they must agree")
 
 
-def out(given: Any, like_x: Array, /, **others: Array | None) -> Array:
-    """Return the array that takes the result."""
-    if given is None:
-        return np.empty_like(like_x, subok=False)
-    like(given, like_x, "out", "x")
-    written(given, "out", **others)
-    taken: Array = given
+def out(given: Any, /, **inputs: Any) -> Array:
+    """Return the array that takes the result, which is like the first of the inputs."""
+    name, first = next(iter(inputs.items()))
+    taken: Array = np.empty_like(first, subok=False) if given is None else given
+    if given is not None:
+        like(given, first, "out", name)
+        written(given, "out", **inputs)
     return taken
 
 
@@ -115,13 +116,13 @@ def zeros(a: Array | None, x: Array, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape, x.dtype) if a is None else a
 
 
-def flag(value: Any, name: str) -> bool:
+def flag(name: str, value: Any) -> bool:
     """Return a checked bool."""
     checked: bool = Hyper(name, False).check(value)
     return checked
 
 
-def index(value: Any, name: str, bits: int) -> int:
+def natural(name: str, value: Any, bits: int = 31) -> int:
     """Return a checked integer of so many bits."""
     try:
         number = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
@@ -132,7 +133,34 @@ def index(value: Any, name: str, bits: int) -> int:
     return number
 
 
-def form(approximate: Any) -> None:
-    """Check the form of GELU."""
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate={approximate!r}: must be 'none' or 'tanh'")
+def integer(name: str, value: Any, low: int) -> int:
+    """Return ``value`` as an int, or raise where it is no integer >= ``low``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={value!r}: must be an integer >= {low}")
+    if value < low:
+        raise ValueError(f"{name}={value!r}: must be an integer >= {low}")
+    if value >= 1 << 63:
+        raise ValueError(f"{name}={value!r}: must be < 2**63")
+    return int(value)
+
+
+def real(name: str, value: Any) -> float:
+    """Return a number, NaN and infinity among them, as a float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name}={value!r}: must be a number") from None
+
+
+def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return ``value``, or raise where it is none of the words allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name}={value!r}: must be one of {', '.join(allowed)}")
+    return value
+
+
+def keys(state_dict: Any, must: Mapping[str, Any]) -> None:
+    """Raise where a state_dict has not the keys of another one."""
+    if not isinstance(state_dict, Mapping) or set(state_dict) != set(must):
+        found = sorted(state_dict) if isinstance(state_dict, Mapping) else state_dict
+        raise ValueError(f"the state_dict has the keys {found!r}: must be {sorted(must)}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._arrays import Array, beside, copied, described
+from ._given import one_of
 from .kernels import codecs, step
 from .kernels.penalties.elastic_net import ElasticNet
 from .kernels.penalties.group_lasso import GroupLasso
@@ -81,7 +82,7 @@ class Group:
         options = dict(zip(OPTIONS, given[len(values) :], strict=True))
         penalties = self._penalties(options)
         options |= {
-            "rounding": _one_of("rounding", options["rounding"], codecs.ROUNDINGS),
+            "rounding": one_of("rounding", options["rounding"], codecs.ROUNDINGS),
             "seed": _seed(options["seed"]),
             "state_dtype": self._state_dtype(options["state_dtype"]),
             "shadow_dtype": _shadow_dtype(options["shadow_dtype"]),
@@ -260,12 +261,6 @@ def _sequence(name: str, given: Any) -> tuple[Penalty, ...]:
     if penalties is None or not all(isinstance(penalty, Penalty) for penalty in penalties):
         raise TypeError(f"{name}={given!r}: must be a Penalty such as pyopt.L1(1e-4), a list of them, or None")
     return penalties
-
-
-def _one_of(name: str, given: Any, allowed: Sequence[str]) -> str:
-    if not isinstance(given, str) or given not in allowed:
-        raise ValueError(f"{name}={given!r}: must be one of {', '.join(allowed)}")
-    return given
 
 
 def _seed(given: Any) -> int:

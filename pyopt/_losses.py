@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
-from ._given import like
+from ._given import one_of
 from .kernels import checks
 from .kernels.spec import Hyper
 
@@ -81,23 +81,7 @@ def index(value: Any) -> int:
 
 def is_mean(reduction: Any, count: int) -> bool:
     """Say whether the mean is wanted, of so many terms."""
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction!r}: must be 'mean', 'sum' or 'none'")
-    if reduction == "mean" and count == 0:
+    mean = one_of("reduction", reduction, REDUCTIONS) == "mean"
+    if mean and count == 0:
         raise ValueError("the mean of nothing is undefined: the batch is empty (reduction='sum' gives 0.0)")
-    return reduction == "mean"
-
-
-def gradient(out: Array | None, inputs: dict[str, Array | None]) -> Array:
-    """Return the array that takes the gradient of the first of the inputs."""
-    name, first = next(iter(inputs.items()))
-    assert first is not None
-    if out is None:
-        return np.empty_like(first, subok=False)
-    like(out, first, "out", name)
-    if not out.flags.writeable:
-        raise ValueError("out is read-only: it takes the gradient")
-    for other, a in inputs.items():
-        if a is not None and np.may_share_memory(out, a):
-            raise ValueError(f"out shares memory with {other}: the gradient would overwrite it")
-    return out
+    return mean

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._schedule import integer, one_of
+from ._given import integer, keys, one_of, real
 from .kernels.spec import Hyper
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
@@ -73,10 +73,7 @@ class ReduceOnPlateau:
 
     def step(self, metric: float) -> None:
         """Take in the metric of an epoch; TypeError or ValueError, and no change, where it is no number."""
-        try:
-            current = float(metric)
-        except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"metric={metric!r}: must be a number") from None
+        current = real("metric", metric)
         lowest = self._rates()
         self.last_epoch += 1
         if self._improves(current):
@@ -119,9 +116,7 @@ class ReduceOnPlateau:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        if not isinstance(state_dict, Mapping) or set(state_dict) != set(self.state_dict()):
-            keys = sorted(state_dict) if isinstance(state_dict, Mapping) else state_dict
-            raise ValueError(f"the state_dict has the keys {keys!r}: must be {sorted(self.state_dict())}")
+        keys(state_dict, self.state_dict())
         other = ReduceOnPlateau(self.optimizer, **{name: state_dict[name] for name in _SETTINGS})
         best = state_dict["best"]
         if isinstance(best, bool) or not isinstance(best, (int, float)) or math.isnan(best):

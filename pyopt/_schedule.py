@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from ._given import integer, one_of
 from .kernels.engine import power as _repeated_squaring
 from .kernels.spec import Hyper
 
@@ -74,24 +75,6 @@ def _field(default: Any, check: Callable[[str, Any], Any]) -> Any:
 def checked(check: Callable[[str, Any], Any]) -> dict[str, Any]:
     """Return the metadata of a field that takes whatever ``check(name, value)`` returns."""
     return {"check": check}
-
-
-def integer(name: str, x: Any, low: int) -> int:
-    """Return ``x`` as an int, or raise where it is no integer >= ``low``."""
-    if isinstance(x, bool) or not hasattr(x, "__index__"):
-        raise TypeError(f"{name}={x!r}: must be an integer >= {low}")
-    if x < low:
-        raise ValueError(f"{name}={x!r}: must be an integer >= {low}")
-    if x >= 1 << 63:
-        raise ValueError(f"{name}={x!r}: must be < 2**63")
-    return int(x)
-
-
-def one_of(name: str, x: Any, allowed: tuple[str, ...]) -> str:
-    """Return ``x``, or raise where it is none of the words allowed."""
-    if not isinstance(x, str) or x not in allowed:
-        raise ValueError(f"{name}={x!r}: must be one of {', '.join(allowed)}")
-    return x
 
 
 def _rising(name: str, x: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, beside
-from ._schedule import integer
+from ._given import integer, keys
 from ._weights import array_list, copied, fits, refill
 from .kernels import checks, codecs, engine, isa
 
@@ -117,7 +117,7 @@ class PolyakAverage:
         """Continue from ``state_dict()``, to the same bits; ValueError or TypeError, and no change, where it is bad."""
         if self._swapped:
             raise RuntimeError("load_state_dict inside swapped(): the parameters hold their average")
-        _check_keys(state_dict, self.state_dict())
+        keys(state_dict, self.state_dict())
         other = PolyakAverage(self._params, state_dict["start"], state_dict["every"])
         other.updates = integer("updates", state_dict["updates"], 0)
         other.count = integer("count", state_dict["count"], 0)
@@ -225,7 +225,7 @@ class SnapshotEnsemble:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where it is none of these weights."""
-        _check_keys(state_dict, self.state_dict())
+        keys(state_dict, self.state_dict())
         updates = integer("updates", state_dict["updates"], 0)
         members = [array_list(member, f"members[{i}]") for i, member in enumerate(state_dict["members"])]
         for member in members:
@@ -263,9 +263,3 @@ def _frozen(arrays: list[Array]) -> list[Array]:
     for a in arrays:
         a.flags.writeable = False
     return arrays
-
-
-def _check_keys(given: Any, must: Mapping[str, Any]) -> None:
-    if not isinstance(given, Mapping) or set(given) != set(must):
-        keys = sorted(given) if isinstance(given, Mapping) else given
-        raise ValueError(f"the state_dict has the keys {keys!r}: must be {sorted(must)}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
-from ._schedule import integer, one_of
+from ._given import integer, keys, one_of, real
 from ._weights import array_list, copied, fits, refill
 from .kernels.spec import Hyper
 
@@ -145,10 +145,7 @@ class EarlyStopping:
             if self.monitor not in metric:
                 raise ValueError(f"monitor={self.monitor!r} is not among the metrics {sorted(map(str, metric))}")
             metric = metric[self.monitor]
-        try:
-            return float(metric)
-        except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"{self.monitor}={metric!r}: must be a number") from None
+        return real(self.monitor, metric)
 
     def state_dict(self) -> dict[str, Any]:
         """Return settings, progress and copies of the best weights; later updates do not change it."""
@@ -158,9 +155,7 @@ class EarlyStopping:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        if not isinstance(state_dict, Mapping) or set(state_dict) != set(self.state_dict()):
-            keys = sorted(state_dict) if isinstance(state_dict, Mapping) else state_dict
-            raise ValueError(f"the state_dict has the keys {keys!r}: must be {sorted(self.state_dict())}")
+        keys(state_dict, self.state_dict())
         other = EarlyStopping(**{name: state_dict[name] for name in _SETTINGS})
         other.epoch, other.wait = (integer(name, state_dict[name], 0) for name in ("epoch", "wait"))
         best, weights = state_dict["best"], state_dict["best_weights"]

@@ -63,18 +63,18 @@ def batch_norm(
 
     See ``pyopt.kernels.layers.batch_norm`` for the equations.
     """
-    planes = _given.planes(x, "x")
+    planes = _given.planes(x)
     channels = (x.shape[1],)
     given = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     for name, a in given.items():
         if a is not None:
             _given.vector(a, x, name, channels)
-    training, momentum, eps = _given.flag(training, "training"), _MOMENTUM.check(momentum), _EPS.check(eps)
+    training, momentum, eps = _given.flag("training", training), _MOMENTUM.check(momentum), _EPS.check(eps)
     count = planes.shape[0] * planes.shape[2]
     if training and count < 2:
         raise ValueError(f"x has shape {x.shape}, {count} numbers a channel: training=True needs 2 at least")
     _given.running(running_mean, running_var, training, x=x, weight=weight, bias=bias)
-    y = _given.out(out, x, x=x, **given)
+    y = _given.out(out, x=x, **given)
     w, b = _given.ones(weight, x, channels), _given.zeros(bias, x, channels)
     moments = () if training else (running_mean, running_var)
     mean, variance, inv_std = _batch_norm.forward(planes, w, b, eps, y.reshape(planes.shape), *moments)
@@ -116,15 +116,15 @@ def batch_norm_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    planes = _given.planes(x, "x")
+    planes = _given.planes(x)
     _given.like(dy, x, "dy", "x")
     channels = (x.shape[1],)
     if weight is not None:
         _given.vector(weight, x, "weight", channels)
     _given.statistic(mean, "mean", channels)
     _given.statistic(inv_std, "inv_std", channels)
-    training = _given.flag(training, "training")
-    dx = _given.out(out, x, dy=dy, x=x, mean=mean, inv_std=inv_std, weight=weight)
+    training = _given.flag("training", training)
+    dx = _given.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
     w = _given.ones(weight, x, channels)
     slopes = dy.reshape(planes.shape), planes, w, mean, inv_std, dx.reshape(planes.shape)
     dweight, dbias = _batch_norm.backward(*slopes, given=not training)
@@ -163,7 +163,7 @@ def layer_norm(
         if a is not None:
             _given.vector(a, x, name, columns)
     eps = _EPS.check(eps)
-    y = _given.out(out, x, x=x, weight=weight, bias=bias)
+    y = _given.out(out, x=x, weight=weight, bias=bias)
     w, b = _given.ones(weight, x, columns), _given.zeros(bias, x, columns)
     mean, inv_std = _layer_norm.forward(rows, w, b, eps, y.reshape(rows.shape))
     return y, mean.reshape(x.shape[:-1]), inv_std.reshape(x.shape[:-1])
@@ -201,7 +201,7 @@ def layer_norm_backward(
         _given.vector(weight, x, "weight", columns)
     _given.statistic(mean, "mean", x.shape[:-1])
     _given.statistic(inv_std, "inv_std", x.shape[:-1])
-    dx = _given.out(out, x, dy=dy, x=x, mean=mean, inv_std=inv_std, weight=weight)
+    dx = _given.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
     slopes = dy.reshape(rows.shape), rows, _given.ones(weight, x, columns), mean.ravel(), inv_std.ravel()
     dweight, dbias = _layer_norm.backward(*slopes, dx.reshape(rows.shape))
     return dx, dweight, dbias
@@ -240,9 +240,9 @@ def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array
     """
     checks.rows_array(x, "x", checks.STORED)
     p = _P.check(p)
-    seed, step, layer = _given.index(seed, "seed", 64), _given.index(step, "step", 32), _given.index(layer, "layer", 24)
-    y = _given.out(out, x, x=x)
-    _dropout.compute(x, y, p, seed, step, layer)
+    numbers = _given.natural("seed", seed, 64), _given.natural("step", step, 32), _given.natural("layer", layer, 24)
+    y = _given.out(out, x=x)
+    _dropout.compute(x, y, p, *numbers)
     return y
 
 
@@ -319,7 +319,7 @@ def bias_gelu(x: Array, bias: Array, approximate: str = "none", out: Array | Non
 
     See ``pyopt.kernels.layers.bias_gelu`` for the equations and the accuracy.
     """
-    _given.form(approximate)
+    _given.one_of("approximate", approximate, _bias_gelu.FORMS)
     rows, y = _given.biased(x, bias, out)
     _bias_gelu.forward(rows, bias, y.reshape(rows.shape), approximate)
     return y
@@ -349,6 +349,6 @@ def bias_gelu_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit, or approximate is neither.
     """
-    _given.form(approximate)
+    _given.one_of("approximate", approximate, _bias_gelu.FORMS)
     rows, dx = _given.biased(x, bias, out, dy)
     return dx, _bias_gelu.backward(dy.reshape(rows.shape), rows, bias, dx.reshape(rows.shape), approximate)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ._schedule import integer
+from ._given import integer
 from .kernels.spec import Hyper
 
 _SETTINGS = (

@@ -167,7 +167,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
         target = _losses.labels(target, rows, classes, ignored)
         count = _divisor(target, per_class, classes) if mean else 1.0
     inputs = {"logits": logits, "target": target, "class_weights": class_weights, "sample_weight": sample_weight}
-    gradient = _losses.gradient(out, {name: a for name, a in inputs.items() if isinstance(a, np.ndarray)})
+    gradient = _given.out(out, **{name: a for name, a in inputs.items() if isinstance(a, np.ndarray)})
     values = np.empty(rows, logits.dtype) if reduction == "none" else None
     arrays, scalars = _softmax_arrays(logits, target, smoothing, per_class, weight, 1.0 / count if mean else 1.0)
     total = loss.softmax(arrays, gradient, scalars, smoothing > 0, values)
@@ -220,7 +220,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
         place = np.unravel_index(wrong, target.shape)
         low, high = LOSSES[name].LABELS
         raise ValueError(f"target[{', '.join(map(str, place))}] is {target[place]}: must be {low:g} or {high:g}")
-    gradient = _losses.gradient(out, {**arrays, **(more or {}), "sample_weight": weight})
+    gradient = _given.out(out, **arrays, **(more or {}), sample_weight=weight)
     values = np.empty_like(prediction, subok=False) if reduction == "none" else None
     count = prediction.size if mean else 1
     given = (*arrays.values(), *(more or {}).values())

@@ -299,7 +299,7 @@ class Optimizer:
     def _move(self, params: Params) -> None:
         new = [array for _, array in named(params, 0)]
         had = self._made
-        if [described(p) for p in new] != [described(p) for p in self._made.params]:
+        if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
         states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]

@@ -32,6 +32,7 @@ from ..normal import normal
 from ..numerics import exp
 from .bias_relu import sweep_leaves, sweep_rows
 
+FORMS = ("none", "tanh")
 # 2 sqrt(2 / pi), that times 0.044715, and three times as much
 TANH = (1.5957691216057308, 0.07135481627260025, 0.21406444881780076)
 

@@ -84,22 +84,19 @@ def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
 
 
 def _model(loss, x, order, w, b, y, weight, rate, batch, penalties):
-    real, lanes = x.dtype.type, np.zeros(64)
-    terms = np.empty(len(order))
+    real, terms = x.dtype.type, np.empty(len(order))
     for step, start in enumerate(range(0, len(order), batch)):
         rows = order[start : start + batch]
         z = dot(x[rows], w) + b
         terms[start : start + batch] = losses(loss, z, y[rows], weight[rows])
         c = coefficients(loss, z, y[rows], weight[rows])
-        g, total = c[0] * x[rows[0]], c[0]
+        g, slope = c[0] * x[rows[0]], c[0]
         for i in range(1, len(rows)):
-            g, total = g + c[i] * x[rows[i]], total + c[i]
+            g, slope = g + c[i] * x[rows[i]], slope + c[i]
         share = real(1.0) / real(len(rows))
         w[...] = stepped(w, g * share, rate[step], *map(real, penalties[:3]))
-        b[...] = b - real(penalties.intercept) * rate[step] * (total * share)
-    for i in range(0, len(terms), 64):
-        lanes[: len(terms[i : i + 64])] += terms[i : i + 64]
-    return fold(lanes)
+        b[...] = b - real(penalties.intercept) * rate[step] * (slope * share)
+    return total(terms)
 
 
 def dot(x, w):
@@ -110,15 +107,15 @@ def dot(x, w):
         while k + width <= len(w):
             lanes[:, :width] += terms[:, k : k + width]
             k += width
-    return fold(lanes.T)
+    return norms.fold_lanes(lanes.T)
 
 
-def fold(lanes):
-    """Add the upper half to the lower one until one row is left."""
-    while len(lanes) > 1:
-        half = len(lanes) // 2
-        lanes = lanes[:half] + lanes[half:]
-    return lanes[0]
+def total(terms):
+    """Return the sum of float64 terms: term i goes to lane i mod 64, lanes fold by halves."""
+    lanes = np.zeros(64)
+    for i in range(0, len(terms), 64):
+        lanes[: len(terms[i : i + 64])] += terms[i : i + 64]
+    return norms.fold_lanes(lanes)
 
 
 def coefficients(loss, z, y, weight):

@@ -19,7 +19,6 @@ https://doi.org/10.1098/rsta.1894.0003
 import numpy as np
 
 from .. import engine, isa, norms
-from .linear_sgd import fold
 
 
 def reference_first(x, weight):
@@ -33,7 +32,7 @@ def reference_second(x, centre, weight):
         lanes = np.zeros((16, len(x)))
         for j in range(x.shape[1]):
             lanes[j % 16] += d[:, j] * d[:, j]
-        return norms.tree_sum(weight.astype(np.float64) * fold(lanes))
+        return norms.tree_sum(weight.astype(np.float64) * norms.fold_lanes(lanes))
 
 
 def _along(x):

@@ -36,7 +36,7 @@ import numpy as np
 
 from .. import engine, isa, norms
 from ..numerics import soft
-from .linear_sgd import NONE, coefficients, fold, losses
+from .linear_sgd import NONE, coefficients, losses, total
 
 SMALLEST = 2.0**-20
 
@@ -80,18 +80,15 @@ def _model(loss, x, order, w, b, y, weight, rate, batch, penalties):
         if not scale >= SMALLEST:
             w[...] = _whole(w, seen, due, scale, threshold)
             seen[...], due, scale = 0.0, 0.0, np.float64(1.0)
-        length, total = real(pace / len(rows) / scale), c[0]
+        length, slope = real(pace / len(rows) / scale), c[0]
         for i, cut in enumerate(cuts):
-            total = total + c[i] if i else total
+            slope = slope + c[i] if i else slope
             for k in range(cut.start, cut.stop):
                 w[indices[k]] = w[indices[k]] - (length * c[i]) * data[k]
         due = due + pace * np.float64(threshold) / scale
-        b[...] = b - intercept * rate[step] * (total * (real(1.0) / real(len(rows))))
+        b[...] = b - intercept * rate[step] * (slope * (real(1.0) / real(len(rows))))
     w[...] = _whole(w, seen, due, scale, threshold)
-    lanes = np.zeros(64)
-    for i in range(0, len(terms), 64):
-        lanes[: len(terms[i : i + 64])] += terms[i : i + 64]
-    return fold(lanes)
+    return total(terms)
 
 
 def _whole(w, seen, due, scale, threshold):
@@ -103,4 +100,4 @@ def _product(x, w):
     lanes = np.zeros(4, x.dtype)
     for k in range(len(x)):
         lanes[k % 4] += x[k] * w[k]
-    return fold(lanes)
+    return norms.fold_lanes(lanes)

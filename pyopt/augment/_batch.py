@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._arrays import Array
+from .._given import one_of, written
 from ..kernels import checks
 
 LAYOUTS = ("NCHW", "NHWC")
 BORDERS = ("constant", "edge")
-LENGTH = 2**24  # of a side: float32 counts no further without gaps
+SIDE = 24  # bits of its length: float32 counts no further without gaps
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class Batch:
     layout: str
 
     def __post_init__(self) -> None:
-        choice("layout", self.layout, LAYOUTS)
+        one_of("layout", self.layout, LAYOUTS)
         images_array(self.images, "images")
         if self.images.ndim != 4 or 0 in self.images.shape[1:]:
             raise ValueError(f"images has shape {self.images.shape}: must be {self.layout}, no axis but N empty")
         if self.images[:1].size >= 2**31:
             raise ValueError(f"images has shape {self.images.shape}: a sample must have fewer than 2^31 elements")
-        if max(self.size) >= LENGTH:
+        if max(self.size) >= 1 << SIDE:
             raise ValueError(f"images has shape {self.images.shape}: height and width must be below 2^24")
 
     @property
@@ -99,10 +100,7 @@ class Batch:
         images_array(out, "out")
         if out.shape != want or out.dtype != self.images.dtype:
             raise ValueError(f"out is {out.dtype} of shape {out.shape}: must be {self.images.dtype} of shape {want}")
-        if not out.flags.writeable:
-            raise ValueError("out is read-only: it takes the result")
-        if np.may_share_memory(out, self.images):
-            raise ValueError("out shares memory with images: every pixel is made of several")
+        written(out, "out", images=self.images)
         return out
 
 
@@ -140,18 +138,3 @@ def finite(name: str, value: Any, real: Any) -> Array:
     if not np.isfinite(given).all():
         raise ValueError(f"{name} holds inf or NaN: must be finite numbers")
     return given
-
-
-def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise where ``value`` is none of those allowed."""
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
-
-
-def natural(name: str, value: Any, high: int = 2**31) -> int:
-    """Return an integer in [0, high)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: must be an integer in [0, {high})")
-    if not 0 <= value < high:
-        raise ValueError(f"{name}={value!r}: must be an integer in [0, {high})")
-    return int(value)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from .._arrays import Array
+from .._given import natural, one_of
 from ..kernels.augment import AUGMENT
 from ..kernels.spec import Hyper
 from . import _draw
-from ._batch import BORDERS, LAYOUTS, LENGTH, Batch, array, choice, natural
+from ._batch import BORDERS, LAYOUTS, SIDE, Batch, array
 
 LIMIT = 1e9  # of an entry of a matrix: no coordinate overflows
 
@@ -51,7 +52,7 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
     See ``pyopt.kernels.augment.warp`` for the equations.
     """
     batch = Batch(images, layout)
-    choice("border", border, BORDERS)
+    one_of("border", border, BORDERS)
     maps = batch.rows("matrices", matrices, (2, 3)).reshape(-1, 6)
     if (np.abs(maps) >= LIMIT).any():
         raise ValueError(f"matrices holds {np.abs(maps).max():g}: entries must be below {LIMIT:g} in size")
@@ -84,12 +85,12 @@ def crop(images: Array, top: Any, left: Any, height: int, width: int, *, fill: A
     See ``affine_warp`` for the other arguments and the errors.
     """
     batch = Batch(images, layout)
-    choice("border", border, BORDERS)
+    one_of("border", border, BORDERS)
     maps = np.tile(np.eye(2, 3), (len(images), 1, 1))
     maps[:, 0, 2], maps[:, 1, 2] = batch.integers("left", left), batch.integers("top", top)
-    if (np.abs(maps) >= LENGTH).any():
+    if (np.abs(maps) >= 1 << SIDE).any():
         raise ValueError(f"top or left is {np.abs(maps).max():g}: must be below 2^24 in size")
-    size = natural("height", height, LENGTH), natural("width", width, LENGTH)
+    size = natural("height", height, SIDE), natural("width", width, SIDE)
     filling, result = batch.fill(fill), batch.result(out, size)
     return _warp(batch, maps.reshape(-1, 6).astype(batch.real), None, None, filling, result, border)
 
@@ -179,10 +180,10 @@ class Images:
         low, high = Hyper("scale", (1.0, 1.0)).check(self.scale)
         if not 1e-6 <= low <= high:
             raise ValueError(f"scale={self.scale!r}: must be (low, high) with 1e-6 <= low <= high")
-        natural("crop_padding", self.crop_padding, LENGTH)
-        natural("cutout", self.cutout, LENGTH)
-        choice("border", self.border, BORDERS)
-        choice("layout", self.layout, LAYOUTS)
+        natural("crop_padding", self.crop_padding, SIDE)
+        natural("cutout", self.cutout, SIDE)
+        one_of("border", self.border, BORDERS)
+        one_of("layout", self.layout, LAYOUTS)
         _size(self.size)
         if self.num_classes is not None and natural("num_classes", self.num_classes) == 0:
             raise ValueError("num_classes=0: must be at least 1")
@@ -198,9 +199,7 @@ class Images:
         float64 for those. The partner of a sample is any sample of the batch. Else labels are returned as they are.
         """
         batch = Batch(images, self.layout)
-        draws = _draw.Draws(
-            natural("seed", seed, 2**64), natural("step", step, 2**32), _draw.numbers(index, len(images))
-        )
+        draws = _draw.Draws(natural("seed", seed, 64), natural("step", step, 32), _draw.numbers(index, len(images)))
         fill, out_size = batch.fill(self.fill), _size(self.size) or batch.size
         spare = [n + 2 * self.crop_padding - m for n, m in zip(batch.size, out_size, strict=True)]
         if min(spare) < 0:
@@ -285,7 +284,7 @@ def _size(size: Any) -> tuple[int, int] | None:
         return None
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size={size!r}: must be (height, width) or None")
-    return natural("size[0]", size[0], LENGTH), natural("size[1]", size[1], LENGTH)
+    return natural("size[0]", size[0], SIDE), natural("size[1]", size[1], SIDE)
 
 
 def _one_hot(labels: Any, samples: int, classes: int | None) -> Array:

@@ -8,19 +8,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._given import one_of
 from ..augment import Images
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
 from ..kernels.spec import Penalty, Projection
 
 GRADIENTS = [stem for stem, kind in PENALTIES.items() if not issubclass(kind, Projection)]
-
-
-def one_of(name: str, value: str, known: Collection[str]) -> str:
-    """Return a word out of those that are known."""
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: must be one of {', '.join(known)}")
-    return value
 
 
 def penalty(name: str, text: str, known: Collection[str]) -> Penalty:

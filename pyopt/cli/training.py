@@ -25,6 +25,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from .. import estimators
 from .._arrays import Array, reference
+from .._given import one_of
 from ..early_stopping import EarlyStopping
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
@@ -67,8 +68,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise ValueError where options do not go together."""
-        options.one_of("model", self.model, MODELS)
-        options.one_of("task", self.task, tables.TASKS)
+        one_of("model", self.model, MODELS)
+        one_of("task", self.task, tables.TASKS)
         default = Settings()
         given = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
         if self.model == "linear" and (wrong := [name for name in given if name in NETWORK_ONLY]):
