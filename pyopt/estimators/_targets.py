@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Array
+from .._given import one_of
 from ..kernels.models import softmax
 from ..kernels.numerics import exp_any
 from ._losses import CLASSIFICATION, REGRESSION, Loss
@@ -42,8 +43,7 @@ class Numbers(Targets):
     validation_fraction: float
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
-        if self.loss not in REGRESSION:
-            raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(REGRESSION)}")
+        one_of("loss", self.loss, REGRESSION)
         X, y = validate_data(
             self, within(X), y, accept_sparse="csr" if self._sparse else False,
             dtype=REALS if fresh else self._model.w.dtype, order="C", multi_output=True, y_numeric=True, reset=fresh,
@@ -94,8 +94,7 @@ class Classes(Targets):
     classes_: Array
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
-        if self.loss not in CLASSIFICATION:
-            raise ValueError(f"loss={self.loss!r}: must be one of {', '.join(CLASSIFICATION)}")
+        one_of("loss", self.loss, CLASSIFICATION)
         X, y = validate_data(
             self, within(X), y, accept_sparse="csr" if self._sparse else False,
             dtype=REALS if fresh else self._model.w.dtype, order="C", reset=fresh,

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from .._arrays import Array
+from .._given import one_of
 from ..early_stopping import EarlyStopping
 from ..kernels.models import moments
 from ..optim import Optimizer
@@ -271,8 +272,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _check_rule(self) -> None:
         """Raise where there is no such rule, or where it does not go with the rest."""
-        if not isinstance(self.rule, str) or self.rule not in OPTIMIZERS:
-            raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
+        one_of("rule", self.rule, sorted(OPTIMIZERS))
         if self.lr != "auto" and not callable(self.lr):
             OPTIMIZERS[self.rule].rule.hyper("lr").check(self.lr)
         if self.schedule is not None and not callable(self.schedule):

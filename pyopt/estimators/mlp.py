@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._arrays import Array
+from .._given import one_of
 from ._docs import documented
 from ._models import ACTIVATIONS, Network
 from ._rates import network_rates
@@ -50,8 +51,7 @@ class Perceptron(Trainer):
         sizes = self._sizes()
         if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}: must be integers >= 1")
-        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r}: must be one of {', '.join(ACTIVATIONS)}")
+        one_of("activation", self.activation, ACTIVATIONS)
         if not isinstance(self.batch_norm, (bool, np.bool_)):
             raise TypeError(f"batch_norm={self.batch_norm!r}: must be True or False")
         if self.batch_norm and self.batch_size == 1:
