@@ -139,7 +139,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             self._lr = {role: self.schedule(rate, self._planned) for role, rate in self._base.items()}
         self._optimizer = None if before is None else _snapshot(before)
 
-    def _stepper(self) -> Optimizer:
+    def _make_optimizer(self) -> Optimizer:
         """Return the optimizer, made now where it is not there: with the states of the one before, if they fit."""
         if not isinstance(self._optimizer, Optimizer):
             before = self._optimizer
@@ -176,7 +176,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 for name, number in noted.items():
                     self.history_.setdefault(name, []).append(number)
                 progress.advance(noted)
-                stopper = stopper or self._stopper(noted, epochs)
+                stopper = stopper or self._make_early_stopping(noted, epochs)
                 if stopper.update(noted, self._model.state):
                     stopped = True
                     break
@@ -188,7 +188,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
 
-    def _stopper(self, noted: dict[str, float], epochs: int) -> EarlyStopping:
+    def _make_early_stopping(self, noted: dict[str, float], epochs: int) -> EarlyStopping:
         """Return what says when to stop, from what was noted of the first epoch; with tol=None it never does."""
         held = "validation_score" in noted
         tol = (self.tol or 0.0) * (1.0 if held else abs(noted["loss"]))
@@ -200,7 +200,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _epoch(self, X: Any, target: Array, weight: Array, order: Array, batch: int) -> float:
         """Take an epoch step by step; return the mean loss of the rows, each before its step."""
         x, total, cuts = self._model.input(X), 0.0, self._cuts(len(order), batch)
-        optimizer = self._stepper()
+        optimizer = self._make_optimizer()
         for i, (start, stop) in enumerate(zip(cuts, [*cuts[1:], len(order)], strict=True)):
             rows = order[start:stop]
             given, labels, some = self._given(x, target[rows], rows, self.t_ + i)
