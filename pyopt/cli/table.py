@@ -47,10 +47,10 @@ def read(path: Path) -> tuple[Columns, tuple[int, ...] | None]:
 def numbers(column: Array, name: str) -> Array:
     """Return a column as float64; ValueError, with the row, where something in it is no finite number."""
     if column.dtype.kind in "OUS":
-        if (wrong := words(column)).any():
+        found, wrong = _parsed(column)
+        if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(f"column {name!r} has {column[row]!r} in row {row + 1}: must be numbers")
-        found = _numbers(column)
     elif column.dtype.kind in "biuf":
         found = column.astype(np.float64)
     else:
@@ -64,9 +64,7 @@ def numbers(column: Array, name: str) -> Array:
 
 def words(column: Array) -> Array:
     """Return where a column has something else than a number, or a gap."""
-    if column.dtype.kind not in "OUS":
-        return np.zeros(len(column), bool)
-    return np.isnan(_numbers(column)) & ~missing(column)
+    return _parsed(column)[1] if column.dtype.kind in "OUS" else np.zeros(len(column), bool)
 
 
 def missing(column: Array) -> Array:
@@ -76,8 +74,10 @@ def missing(column: Array) -> Array:
     return np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), bool)
 
 
-def _numbers(column: Array) -> Array:
-    return np.array([_number(text) for text in column.tolist()])
+def _parsed(column: Array) -> tuple[Array, Array]:
+    """Return what texts say as numbers, and where one says something else."""
+    found = np.array([_number(text) for text in column.tolist()])
+    return found, np.isnan(found) & ~missing(column)
 
 
 def _number(text: Any) -> float:
