@@ -259,8 +259,8 @@ class Plan:
             norm = math.sqrt(norms.tree_sum(terms)) * abs(w.scale)
             limited = skip or max_norm != math.inf or w.max_norm != math.inf
             self.norm = norm if limited else None
-            factor = norms.clip_factor(norm, max_norm) if limited else 1.0
-            factor = w.scale * (factor * norms.clip_factor(norm * factor, w.max_norm) if limited else 1)
+            factor = norms.clip_factor(norm, max_norm)
+            factor = w.scale * (factor * norms.clip_factor(norm * factor, w.max_norm))
             self.skipped = skip and not np.isfinite(sums).all()
             if self.skipped:
                 return

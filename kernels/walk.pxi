@@ -271,9 +271,9 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     for i in range(MAX_ROWS):
         if w.slope[i] is not NULL:
             row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
-    x.k = start
+    x.k, x.direct = start, 0
     while x.k < stop:
-        x.n, x.direct = min(c.tile, stop - x.k), 0
+        x.n = min(c.tile, stop - x.k)
         room = beside(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
