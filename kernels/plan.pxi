@@ -17,13 +17,17 @@ cdef class Guard:
         """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
         if self.busy:
             raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
-        if self.swapped:
-            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
+        self.unswapped()
         self.busy = True
         try:
             return function(*args)
         finally:
             self.busy = False
+
+    cpdef unswapped(self):
+        """RuntimeError where the parameters hold something else for a while."""
+        if self.swapped:
+            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
 
 
 cdef class WholePlan(Memory):

@@ -344,8 +344,7 @@ class Optimizer:
             self._guard.run(_swap, params, emas)
 
     def _emas(self) -> list[Array]:
-        if self._guard.swapped:
-            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
+        self._guard.unswapped()
         return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
