@@ -62,6 +62,7 @@ ISAS = {
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
+LOOP = re.compile(r"^( *)for i in range\(n\):\n((?:\1 +.*\n)+)", re.MULTILINE)
 
 
 def signature(function):
@@ -90,14 +91,14 @@ def entry(family, function):
 
 
 def in_bfloat16(rule):
-    """Yield the text of a rule with p, g, its states, or several of these, in bfloat16 and the rest in float32.
+    """Yield the text of a rule with p, g, its states, or two of these, in bfloat16 and the rest in float32.
 
     So it reads and writes what is stored: no other loop decodes and encodes it. The names end in which they are.
     """
     name, parameters = signature(rule)
     arrays = [label for _, star, label in parameters if star]
     parts = {"p": arrays[:1], "g": arrays[1:2], "s": arrays[2:]}
-    for chosen in itertools.chain.from_iterable(itertools.combinations(parts, count) for count in (1, 2, 3)):
+    for chosen in itertools.chain.from_iterable(itertools.combinations(parts, count) for count in (1, 2)):
         stored = "|".join(label for part in chosen for label in parts[part])
         text = re.sub(rf"\breal\* ({stored})\b", r"uint16_t* \1", rule)
         text = re.sub(rf"\b({stored})\[i\](?! =)", r"wide_bf16(\1[i])", text)
@@ -105,9 +106,47 @@ def in_bfloat16(rule):
         yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{''.join(chosen)}(", 1) + "\n"
 
 
+def in_pairs(rule):
+    """Yield the text of a rule with all arrays in bfloat16, rounded to the nearest and, up to 3 states, at random.
+
+    A turn of a loop takes both elements of a word: faster than to widen and to narrow numbers of 16 bits.
+    """
+    name, parameters = signature(rule)
+    arrays = [label for _, star, label in parameters if star]
+    stored = "|".join(arrays)
+    lows = ", ".join(f"{label}_low" for label in arrays if label != "g")
+    plain = re.sub(rf"\breal\* ({stored})\b", r"pair_t* \1", rule + "\n")
+    plain = plain.replace("    cdef Py_ssize_t i\n", f"    cdef Py_ssize_t i\n    cdef uint32_t {lows}\n", 1)
+    for random in (False, True) if len(arrays) <= 5 else (False,):
+        text = LOOP.sub(lambda loop: f"{loop[1]}for i in range(n // 2):\n{by_halves(loop[2], arrays, random)}", plain)  # noqa: B023
+        if random:
+            text = text.replace(" real ", " const pair_t* near, const pair_t* far, real ", 1)
+        form = "random" if random else "pgs"
+        yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{form}(", 1)
+
+
+def by_halves(body, arrays, random):
+    """Return the text of a loop's body, which takes an element, for the lower and then the upper one of a word."""
+    stored = "|".join(arrays)
+    halves = []
+    for upper, form in enumerate(("{0}_low = {1}", "{0}[i] = both({0}_low, {1})")):
+
+        def store(written, upper=upper, form=form):
+            label, value = written.groups()
+            if not random:
+                return form.format(label, f"near_bf16({value})")
+            number = max(0, arrays.index(label) - 1)  # philox.py's: p, then the states
+            word, half = "far" if number & 2 else "near", upper ^ number & 1  # element i has the bits of i ^ number
+            return form.format(label, f"drawn_bf16({value}, {word}[i] {'>> 16' if half else '& 0xffff'})")
+
+        half = re.sub(rf"\b({stored})\[i\](?! =)", rf"{'high' if upper else 'low'}_bf16(\1[i])", body)
+        halves.append(re.sub(rf"\b({stored})\[i\] = (.*)", store, half))
+    return "".join(halves)
+
+
 def table():
     """Return the text of tables.pxi: includes, entries and the function that returns the table."""
-    includes, entries, rows, rows_in_bfloat16 = [], [], [], []
+    includes, entries, rows, mixed = [], [], [], []
     common = [Path("kernels", name) for name in re.findall(r'^include "(\w+\.pxi)"', TILES.read_text(), re.MULTILINE)]
     stems = sorted(Path("kernels").glob("*/*.pxi"))
     for path in [*(p for p in common if p.exists()), *stems]:
@@ -119,12 +158,13 @@ def table():
             entries.append(text)
             rows.append(row)
             if family == "rules" and signature(function)[0] == path.stem:
-                for narrow in in_bfloat16(function):
-                    text, row = entry(family, narrow)
-                    entries += [narrow, text]
-                    rows_in_bfloat16.append(row)
+                for forms, where in ((in_bfloat16, mixed), (in_pairs, rows)):
+                    for form in forms(function):
+                        text, row = entry(family, form)
+                        entries += [form, text]
+                        where.append(row)
     returned = ["    cdef dict tiles = {", *rows, "    }", "    if MIXED_WIDTHS:", "        tiles |= {"]
-    returned += [*rows_in_bfloat16, "        }", "    return tiles", ""]
+    returned += [*mixed, "        }", "    return tiles", ""]
     return "\n".join([*includes, "", *entries, "cdef dict all_tiles():", *returned])
 
 

@@ -6,8 +6,14 @@ cdef extern from *:
     #else
     #define MIXED_WIDTHS 0
     #endif
+    #ifdef __GNUC__
+    typedef uint32_t pair_t __attribute__((aligned(2), may_alias));
+    #else
+    typedef uint32_t pair_t;
+    #endif
     """
     const bint MIXED_WIDTHS
+    ctypedef uint32_t pair_t        # two neighbours of 16 bits, wherever they lie
 
 
 cdef inline float from_bits(uint32_t bits) noexcept nogil:
@@ -48,6 +54,30 @@ cdef inline uint16_t round_bf16(float x) noexcept nogil:
     cdef uint16_t high = <uint16_t>(bits >> 16), low = <uint16_t>bits
     cdef uint16_t half = 0x8000 - (high & 1)
     return high + (<uint16_t>(low > half) & <uint16_t>((high & 0x7fff) < 0x7f80))
+
+
+cdef inline float low_bf16(uint32_t pair) noexcept nogil:
+    return from_bits(pair << 16)
+
+
+cdef inline float high_bf16(uint32_t pair) noexcept nogil:
+    return from_bits(pair & 0xffff0000U)
+
+
+cdef inline uint32_t near_bf16(float x) noexcept nogil:
+    """Bits whose upper half is x to the nearest; of a NaN that bfloat16 numbers made, whose lower half is 0."""
+    cdef uint32_t bits = to_bits(x)
+    return bits + 0x7fff + (bits >> 16 & 1)
+
+
+cdef inline uint32_t drawn_bf16(float x, uint32_t random) noexcept nogil:
+    """As near_bf16, up or down by 16 random bits."""
+    cdef float largest = from_bits(0x7f7f0000)
+    return to_bits(x) + (random & (0 - <uint32_t>(fabsf(x) < largest)))     # never from finite to infinite
+
+
+cdef inline uint32_t both(uint32_t low, uint32_t high) noexcept nogil:
+    return low >> 16 | high & 0xffff0000U
 
 
 cdef inline uint32_t narrow_f16(uint32_t bits) noexcept nogil:

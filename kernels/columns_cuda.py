@@ -19,7 +19,7 @@ class Column(NamedTuple):
     name: str
     kind: str  # f64, f32, bf16 or f16
     rounding: str = "nearest"  # or stochastic: 16 bits; or remainder: p in bf16
-    stream: int = 0  # of the random bits
+    number: int = 0  # of philox.py: which of the random bits are its
 
     @property
     def size(self) -> int:
@@ -232,20 +232,22 @@ def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) 
     if real == "f64":
         of_float, odd = rounded, m.adopt(codecs_cuda.odd)
         rounded = m.jit(lambda x, random: of_float(odd(x), random))
-    size, stream = u8(column.size), u8(column.stream << 24)
+    size, number = u8(column.size), column.number
+    order = m.pick(tuple(i ^ number >> 1 for i in range(4)))
+    first, second = (u4(16), u4(0)) if number & 1 else (u4(0), u4(16))  # how far the bits of two neighbours stand
 
     def one(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
-        given = words(i >> u8(3), noise[1], u4(stream + tensor), noise[2], noise[3])
-        put(a[k] + i * size, (rounded(values[0], half(given, u4(i & u8(7)))),))
+        given = words(i >> u8(3), noise[1], u4(tensor), noise[2], noise[3])
+        put(a[k] + i * size, (rounded(values[0], half(given, u4(u4(i & u8(7)) ^ u4(number)))),))
 
     def eight(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
-        b, c, d, e = words(i >> u8(3), noise[1], u4(stream + tensor), noise[2], noise[3])
+        b, c, d, e = order(words(i >> u8(3), noise[1], u4(tensor), noise[2], noise[3]))
         low = u4(0xFFFF)
         put(a[k] + i * size, (
-            rounded(values[0], u4(b & low)), rounded(values[1], u4(b >> u4(16))),
-            rounded(values[2], u4(c & low)), rounded(values[3], u4(c >> u4(16))),
-            rounded(values[4], u4(d & low)), rounded(values[5], u4(d >> u4(16))),
-            rounded(values[6], u4(e & low)), rounded(values[7], u4(e >> u4(16))),
+            rounded(values[0], u4(b >> first & low)), rounded(values[1], u4(b >> second & low)),
+            rounded(values[2], u4(c >> first & low)), rounded(values[3], u4(c >> second & low)),
+            rounded(values[4], u4(d >> first & low)), rounded(values[5], u4(d >> second & low)),
+            rounded(values[6], u4(e >> first & low)), rounded(values[7], u4(e >> second & low)),
         ))  # fmt: skip
 
     return m.jit({1: one, 8: eight}[width])

@@ -69,7 +69,8 @@ cdef class Memory:
                 self.state(t, j, state)
         if t.kind[P] == BF16 and t.data[EMA] is NULL and t.data[SHADOW] is NULL:
             t.direct = DIRECT_P
-        if {t.kind[j] for j in range(FIRST_STATE, self.narrays) if t.data[j] is not NULL} == {BF16}:
+        kinds = {t.kind[j] for j in range(FIRST_STATE, self.narrays) if t.data[j] is not NULL}
+        if kinds == {BF16} or (not kinds and t.direct):
             t.direct |= DIRECT_STATES
         if states[last] is not None:
             checks.row_decay(states[last], t.rows, f"row_decay of {self.names[t.index]}")

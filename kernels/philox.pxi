@@ -35,3 +35,20 @@ cdef void words(uint32_t* out, Py_ssize_t n, Py_ssize_t first, Py_ssize_t seed, 
         out[4 * i + 1] = x1
         out[4 * i + 2] = x2
         out[4 * i + 3] = x3
+
+
+cdef void swapped(uint64_t* out, const uint64_t* words, Py_ssize_t n, Py_ssize_t array) noexcept nogil:
+    """The words of n blocks, two of them at a time, as array number ``array`` takes them."""
+    cdef Py_ssize_t i
+    cdef uint64_t low = 0xFFFF0000FFFFULL
+    if array & 2:
+        for i in range(2 * n):
+            out[i] = words[i] << 32 | words[i] >> 32
+    else:
+        memcpy(out, words, 16 * n)
+    if array & 1:
+        for i in range(2 * n):
+            out[i] = (out[i] & low) << 16 | out[i] >> 16 & low
+    if array & 4:
+        for i in range(n):
+            out[2 * i], out[2 * i + 1] = out[2 * i + 1], out[2 * i]

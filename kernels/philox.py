@@ -4,6 +4,9 @@ The key is a seed of 64 bits, the counter (block low, block high, t, stream * 2^
 8 elements: element i has block i // 8, and word j holds 16 bits for element 2j of the block, then 16 for 2j + 1.
 ``stream`` names the use, so that no two uses share bits.
 
+The arrays of a step are rounded with the bits of one block: array number a takes for element i what i XOR a has. So no
+two arrays share the bits of an element, and up to eight of them cost no more than one.
+
 Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
 https://doi.org/10.1145/2063384.2063405
 """
@@ -14,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-WEIGHTS = 0  # streams: rounding of p, of state k at STATES + k, and the rest by name
+WEIGHTS = 0  # numbers of arrays: p, state k at STATES + k, and the average
 STATES = 1
-EMA = 32
+EMA = 7
+ROUNDING = 0  # streams
 DROPOUT = 64
 AUGMENT = 65
 SHUFFLE = 66
@@ -42,9 +46,11 @@ def words_at(
     return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32)
 
 
-def bits16(seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0) -> np.ndarray[Any, Any]:
+def bits16(
+    seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0, array: int = 0
+) -> np.ndarray[Any, Any]:
     """Return the 16 bits of ``n`` elements from element ``first`` on, as uint32."""
     block = first // 8
     given = words(seed, block, (first + n + 7) // 8 - block, t, stream, tensor)
-    halves = np.stack([given & np.uint32(0xFFFF), given >> np.uint32(16)], axis=2).ravel()
-    return halves[first - 8 * block :][:n]
+    halves = np.stack([given & np.uint32(0xFFFF), given >> np.uint32(16)], axis=2).reshape(-1, 8)
+    return halves[:, np.arange(8) ^ array].ravel()[first - 8 * block :][:n]

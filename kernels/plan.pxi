@@ -56,12 +56,15 @@ cdef class WholePlan(Memory):
                 raise ValueError(f"{group}: at most {MAX_PENALTIES} penalties and {MAX_ROWS} by row are possible")
         for i in range(2):
             self.tiles(&self.c.of[i], rule, i)
-        self.c.words, self.c.leaf = tile_of(table, "philox.words", 0), tile_of(table, "norms.leaf", 0)
+        self.c.words, self.c.swapped = tile_of(table, "philox.words", 0), tile_of(table, "philox.swapped", 0)
+        self.c.leaf = tile_of(table, "norms.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
-        self.c.tile = 512 if self.coded else 1024
-        if self.bytes > 32 << 20:               # more than a cache holds
-            self.c.tile = 256 if self.coded else 128
+        self.c.far = self.bytes > 32 << 20
+        if self.coded:
+            self.c.tile = 256 if self.c.far else 512
+        else:
+            self.c.tile = 128 if self.c.far else 1024
         self.c.area = 8 * self.c.tile + 512     # a multiple of 512: see _arrays.beside
         for i in range(self.count):
             if self.stages[groups[i]].rows:
@@ -88,10 +91,10 @@ cdef class WholePlan(Memory):
         of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
         of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
         of.fill, of.rule[0] = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)
-        for j in range(1, 8):
-            name = f"{rule}_bf16_{'p' * (j & 1)}{'g' * (j >> 1 & 1)}{'s' * (j >> 2)}"
-            if not f64 and name in self.table:
-                of.rule[j] = tile_of(self.table, name, f64)
+        for j in [*range(1, DIRECT_ALL + 1), DIRECT_RANDOM]:
+            name = "random" if j == DIRECT_RANDOM else "p" * (j & 1) + "g" * (j >> 1 & 1) + "s" * (j >> 2)
+            if not f64 and f"{rule}_bf16_{name}" in self.table:
+                of.rule[j] = tile_of(self.table, f"{rule}_bf16_{name}", f64)
         of.squares = tile_of(self.table, "norms.squares", f64)
         of.row_squares = tile_of(self.table, "norms.row_squares", f64)
         of.nonfinite = tile_of(self.table, "norms.nonfinite", f64)

@@ -213,11 +213,11 @@ class WholePlan(Tensors):
         *states, ema, shadow, low, _ = self.owned[i]
         stages = self.stages[self.groups[i]]
 
-        def column(name: str, v: View | None, stream: int) -> Any:
+        def column(name: str, v: View | None, number: int) -> Any:
             if v is None:
                 return None
             random = stages.rounding == "stochastic" and v.kind in ("bf16", "f16")
-            return Column(name, v.kind, "stochastic" if random else "nearest", stream if random else 0)
+            return Column(name, v.kind, "stochastic" if random else "nearest", number if random else 0)
 
         p = column("p", self.views[i], philox.WEIGHTS)
         names = [state.name for state in self.rule.states]

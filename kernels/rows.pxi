@@ -75,13 +75,10 @@ cdef bint finite_sums(const Step* c, const Tensor* t, const Rows* r) noexcept no
     return all_finite(c, &u)
 
 
-cdef inline void expect(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
+cdef inline void expect_row(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) noexcept nogil:
     """Prefetch the arrays of touched row ``j``, which lies anywhere."""
     cdef const Pick* x = &r.picks[r.first[j]]
-    cdef int i
-    for i in range(c.arrays):
-        if i != G and t.data[i] is not NULL:
-            prefetch_row(at(t, i, x.row * r.length), r.length * t.size[i])
+    expect(c, t, x.row * r.length, r.length)
     if not c.limited:
         prefetch_row(r.values + x.at * r.length * t.size[G], r.length * t.size[G])
     if t.decayed is not NULL:
@@ -99,10 +96,10 @@ cdef void touch(const Step* c, const Tensor* t, const Work* w, const Rows* r, Py
     cdef uint64_t mode = ieee_mode()
     u.crowded = False                           # that was said of a dense gradient
     for j in range(first, min(first + AHEAD, stop)):
-        expect(c, t, r, j)
+        expect_row(c, t, r, j)
     for j in range(first, stop):
         if j + AHEAD < stop:
-            expect(c, t, r, j + AHEAD)
+            expect_row(c, t, r, j + AHEAD)
         once = r.first[j + 1] - r.first[j] == 1
         if not once and not c.limited:
             add_up(c, t, r, j)

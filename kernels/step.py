@@ -231,14 +231,14 @@ class Plan:
         if shadow is not None:
             shadow[rows] = codecs.encode(p, shadow.dtype)
 
-    def store(self, i: int, array: Array | None, values: Any, w: Work, stream: int, rows: Any) -> None:
+    def store(self, i: int, array: Array | None, values: Any, w: Work, number: int, rows: Any) -> None:
         """Write numbers to where they are stored, rounded as the group wants it."""
         if array is None:
             return
         if self.stages[self.groups[i]].rounding == "stochastic" and array.itemsize == 2:
             order = np.argsort([-stride for stride in array.strides], kind="stable")  # bits go by the place in memory
             random = np.empty(array.shape, np.uint32)
-            bits = philox.bits16(w.seed, 0, array.size, (self.t[i] + 1) & 0xFFFFFFFF, stream, i)
+            bits = philox.bits16(w.seed, 0, array.size, (self.t[i] + 1) & 0xFFFFFFFF, philox.ROUNDING, i, number)
             random.transpose(order)[...] = bits.reshape(np.array(array.shape, int)[order])
             array[rows] = codecs.stochastic(values, array.dtype, random[rows])
         else:

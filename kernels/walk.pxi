@@ -14,14 +14,16 @@ cdef enum:                          # areas of scratch; those of the states foll
 cdef enum:
     NEAREST, STOCHASTIC, REMAINDER  # codecs.ROUNDINGS
 
-cdef enum:                          # philox.py
-    STREAM_STATE = 1
-    STREAM_EMA = 32
+cdef enum:                          # philox.py: numbers of arrays
+    RANDOM_STATE = 1
+    RANDOM_EMA = 7
 
-cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.in_bfloat16
+cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.py
     DIRECT_P = 1
     DIRECT_G = 2
     DIRECT_STATES = 4
+    DIRECT_ALL = 7                  # two elements at a time
+    DIRECT_RANDOM = 15              # the same, rounded at random
 
 cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
@@ -73,17 +75,18 @@ cdef struct Tiles:                  # of one compute type
     tile_t encode[RAW]
     tile_t random[RAW]
     tile_t sum[RAW]
-    tile_t rule[8]                  # for each sum of DIRECT_P and the like, or NULL
+    tile_t rule[DIRECT_RANDOM + 1]  # for each sum of DIRECT_P and the like, or NULL
     tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 
 cdef struct Step:                   # what all tiles of a plan need
     Tiles of[2]                     # for float32 and float64
-    tile_t words, join, split, leaf
+    tile_t words, swapped, join, split, leaf
     int arrays                      # p, g and the states
     int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
     int step_count
     bint zero, limited
+    bint far                        # more than a cache holds
     Py_ssize_t tile, area           # in elements, in bytes
     char* rows                      # a row for each thread
     Py_ssize_t row_bytes
@@ -92,6 +95,7 @@ cdef struct Tile:                   # n elements from element k on
     void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
     Py_ssize_t k, n
     int direct
+    bint drawn                      # there are random bits for it
 
 
 cdef inline int native(const Tensor* t) noexcept nogil:
@@ -118,25 +122,37 @@ cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n
         c.of[t.f64].decode[t.kind[j]](a, &c.of[t.f64].unit, &n)
 
 
-cdef void store(const Step* c, const Tensor* t, const Work* w, int j, Py_ssize_t k, Py_ssize_t n, void* x,
-                char* room) noexcept nogil:
-    """Encode part of an array, rounded as the group wants it."""
-    cdef void* a[3]
+cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, Py_ssize_t number,
+                       char* room) noexcept nogil:
+    """Return the random bits of a tile for array ``number``."""
+    cdef void* a[2]
     cdef Py_ssize_t sizes[5]
-    cdef Py_ssize_t stream = 0 if j == P else STREAM_EMA if j == EMA else STREAM_STATE + j - FIRST_STATE
-    a[0], a[1] = x, at(t, j, k)
+    sizes[0], sizes[1] = (x.k + x.n + 7) // 8 - x.k // 8, x.k // 8     # all blocks of 8 elements that the tile touches
+    a[1] = room + AREA_RANDOM * c.area
+    if not x.drawn:
+        sizes[2], sizes[3], sizes[4] = w.seed, w.t, t.index
+        c.words(&a[1], NULL, sizes)
+        x.drawn = True
+    a[0] = a[1]
+    if number:
+        a[0] = <char*>a[1] + c.area // 2
+        sizes[1] = number
+        c.swapped(a, NULL, sizes)
+    return <char*>a[0] + 2 * (x.k % 8)
+
+
+cdef void store(const Step* c, const Tensor* t, const Work* w, Tile* x, int j, void* values, char* room) noexcept nogil:
+    """Encode a tile of an array, rounded as the group wants it."""
+    cdef void* a[3]
+    a[0], a[1] = values, at(t, j, x.k)
     if j == P and t.data[REST] is not NULL:
-        a[2] = at(t, REST, k)
-        c.split(a, NULL, &n)
+        a[2] = at(t, REST, x.k)
+        c.split(a, NULL, &x.n)
     elif w.rounding == STOCHASTIC and c.of[t.f64].random[t.kind[j]] is not NULL:
-        a[2] = room + AREA_RANDOM * c.area      # the words of all blocks of 8 elements that the tile touches
-        sizes[0], sizes[1] = (k + n + 7) // 8 - k // 8, k // 8
-        sizes[2], sizes[3], sizes[4] = w.seed, w.t, (stream << 24) + t.index
-        c.words(&a[2], NULL, sizes)
-        a[2] = <char*>a[2] + 2 * (k % 8)
-        c.of[t.f64].random[t.kind[j]](a, NULL, &n)
+        a[2] = random_bits(c, t, w, x, 0 if j == P else RANDOM_EMA if j == EMA else RANDOM_STATE + j - FIRST_STATE, room)
+        c.of[t.f64].random[t.kind[j]](a, NULL, &x.n)
     else:
-        c.of[t.f64].encode[t.kind[j]](a, NULL, &n)
+        c.of[t.f64].encode[t.kind[j]](a, NULL, &x.n)
 
 
 cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
@@ -149,10 +165,12 @@ cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept n
     cdef int found = 0
     if not t.direct and t.kind[G] != BF16:      # as in most plans: at once
         return 0
-    if w.rounding == NEAREST and w.penalty[0] is NULL and w.prox[0] is NULL and not t.lags:
+    if w.rounding != REMAINDER and w.penalty[0] is NULL and w.prox[0] is NULL and not t.lags:
         found = t.direct
     if t.kind[G] == BF16 and not staged(t, w):
         found |= DIRECT_G
+    if w.rounding == STOCHASTIC:
+        found = DIRECT_RANDOM if found == DIRECT_ALL else found & DIRECT_G
     return found if c.of[t.f64].rule[found] is not NULL else 0
 
 
@@ -195,6 +213,9 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
+    if x.direct == DIRECT_RANDOM:
+        x.a[c.arrays + 1] = random_bits(c, t, w, x, 2, room)
+        x.a[c.arrays] = room + AREA_RANDOM * c.area + 2 * (x.k % 8)
     of.rule[x.direct](x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
@@ -211,10 +232,10 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     if t.coded and not x.direct & DIRECT_STATES:
         for j in range(FIRST_STATE, c.arrays):
             if x.a[j] is not NULL and t.kind[j] != to:
-                store(c, t, w, j, x.k, x.n, x.a[j], room)
+                store(c, t, w, x, j, x.a[j], room)
 
 
-cdef void after(const Step* c, const Tensor* t, const Work* w, const Tile* x, char* room) noexcept nogil:
+cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* room) noexcept nogil:
     """The stages that see the finished p."""
     cdef const Tiles* of = &c.of[t.f64]
     cdef void* pair[2]
@@ -227,9 +248,9 @@ cdef void after(const Step* c, const Tensor* t, const Work* w, const Tile* x, ch
             load(c, t, EMA, k, n, pair[0])
         of.ema(pair, &w.ema, &n)
         if t.kind[EMA] != to:
-            store(c, t, w, EMA, k, n, pair[0], room)
+            store(c, t, w, x, EMA, pair[0], room)
     if t.kind[P] != to and not x.direct & DIRECT_P:
-        store(c, t, w, P, k, n, x.a[P], room)
+        store(c, t, w, x, P, x.a[P], room)
     if t.data[SHADOW] is not NULL:
         pair[0], pair[1] = x.a[P], at(t, SHADOW, k)
         of.encode[t.kind[SHADOW]](pair, NULL, &n)
@@ -273,7 +294,7 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
             row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
     x.k, x.direct = start, 0
     while x.k < stop:
-        x.n = min(c.tile, stop - x.k)
+        x.n, x.drawn = min(c.tile, stop - x.k), False
         room = beside(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
@@ -285,10 +306,18 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
             c.of[t.f64].decay(a, &factor, &n)
     x.k = start
     while x.k < stop:
-        x.n = min(c.tile, stop - x.k)
+        x.n, x.drawn = min(c.tile, stop - x.k), False
         x.a[P] = row + (x.k - start) * bytes
         after(c, t, w, &x, beside(t, x.k, scratch))
         x.k = x.k + x.n
+
+
+cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """Prefetch part of p and the states."""
+    cdef int j
+    for j in range(c.arrays):
+        if j != G and t.data[j] is not NULL:
+            prefetch_row(at(t, j, k), n * t.size[j])
 
 
 cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
@@ -296,16 +325,28 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
     """All stages, one tile or one row of one tensor after another."""
     cdef Tile x
     cdef char* room
+    cdef int form
+    cdef Py_ssize_t tile, next
     if t.row:
         while start < stop:
             walk_row(c, t, w, start, scratch, kept)
             start = start + t.row
         return
-    x.k, x.direct = start, direct(c, t, w)
+    x.k, form = start, direct(c, t, w)
+    tile = 2 * c.tile if form & DIRECT_ALL == DIRECT_ALL else c.tile    # nothing but random bits takes scratch
     while x.k < stop:
-        x.n = min(c.tile, stop - x.k)
-        if x.k == start and x.n == c.tile:      # a short first tile: the rest starts on a cache line
+        x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
+        if x.k == start and x.n == tile:      # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, start) & 63) // t.size[P]
+        if form & DIRECT_ALL == DIRECT_ALL:     # an even number from an even one on; what is left over by itself
+            if x.k % 2 or x.n == 1:
+                x.n, x.direct = 1, 0
+            else:
+                x.n = x.n & ~1
+            if c.far:                           # while the processor computes
+                next = x.k + x.n
+                expect(c, t, next, min(tile, stop - next))
+                prefetch_row(at(t, G, next), min(tile, stop - next) * t.size[G])
         room = beside(t, x.k, scratch)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
@@ -332,21 +373,23 @@ cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row
     """Decay a row by what it has missed."""
     cdef scratch_t scratch
     cdef scalar_t factor
-    cdef Py_ssize_t length = t.n // t.rows, k = row * length, stop = k + length, n
+    cdef Py_ssize_t length = t.n // t.rows, stop = (row + 1) * length
+    cdef Tile x
     cdef void* a[1]
     cdef uint64_t mode
     if t.decayed[row] == t.decayed[t.rows]:
         return
     mode = ieee_mode()
     put(&factor, t.decayed[t.rows] / t.decayed[row], t.f64)
-    while k < stop:
-        n = min(c.tile, stop - k)
-        a[0] = at(t, P, k)
+    x.k = row * length
+    while x.k < stop:
+        x.n = min(c.tile, stop - x.k)
+        a[0] = at(t, P, x.k)
         if t.kind[P] != native(t):
             a[0] = <char*>scratch.d + AREA_P * c.area
-            load(c, t, P, k, n, a[0])
-        c.of[t.f64].decay(a, &factor, &n)
+            load(c, t, P, x.k, x.n, a[0])
+        c.of[t.f64].decay(a, &factor, &x.n)
         if t.kind[P] != native(t):
-            store(c, t, w, P, k, n, a[0], <char*>scratch.d)
-        k = k + n
+            store(c, t, w, &x, P, a[0], <char*>scratch.d)
+        x.k = x.k + x.n
     restore_mode(mode)

@@ -18,6 +18,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NaN and overflow, on purpose
 HALVES = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)]
 ALL = np.arange(1 << 16, dtype=np.uint16)
+TILE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
 @pytest.fixture(params=HALVES, ids=str)
@@ -222,8 +223,7 @@ def block_of_words(seed, block, t, stream):
 
 def test_random_words(isa):
     assert block_of_words(0, 0, 0, 0) == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]  # of Random123's table
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-    words = kind(instruction_sets.tiles(isa)["philox.words"][0])
+    words = TILE(instruction_sets.tiles(isa)["philox.words"][0])
     for seed, first, t, stream, tensor in ((0, 0, 0, 0, 0), ((1 << 64) - 3, (1 << 32) - 5, (1 << 32) - 1, 65, 9)):
         out = np.empty((11, 4), np.uint32)
         arrays = (ctypes.c_void_p * 1)(out.ctypes.data)
@@ -232,10 +232,20 @@ def test_random_words(isa):
         assert out.tolist() == [block_of_words(seed, first + i, t, (stream << 24) + tensor) for i in range(11)]
 
 
+def test_words_as_each_array_takes_them(isa):
+    words, out = philox.words(5, 0, 37), np.empty((37, 4), np.uint32)
+    swapped = TILE(instruction_sets.tiles(isa)["philox.swapped"][0])
+    for array in range(8):
+        swapped((ctypes.c_void_p * 2)(out.ctypes.data, words.ctypes.data), None, (ctypes.c_ssize_t * 2)(37, array))
+        np.testing.assert_array_equal(out.view(np.uint16).ravel(), philox.bits16(5, 0, 8 * 37, array=array))
+
+
 def test_any_element_finds_its_bits():
     whole = philox.bits16(5, 0, 1000, 3, 1, 2)
     for first, n in ((0, 1), (7, 2), (8, 8), (13, 500), (999, 1)):
         np.testing.assert_array_equal(philox.bits16(5, first, n, 3, 1, 2), whole[first : first + n])
+    for array in range(8):
+        np.testing.assert_array_equal(philox.bits16(5, 0, 1000, 3, 1, 2, array), whole[np.arange(1000) ^ array])
     for other in ((6, 3, 1, 2), (5, 4, 1, 2), (5, 3, 2, 2), (5, 3, 1, 3)):
         seed, t, stream, tensor = other
         assert (philox.bits16(seed, 0, 1000, t, stream, tensor) != whole).mean() > 0.99

@@ -104,7 +104,7 @@ def test_storage(stored, rounding, by):
     params = [codecs.encode(wild(n, real, n), own) for n in (0, 3, 8, 129, 40)]
     grads = [[codecs.encode(wild(p.size, real, 10 * t + i), given) for i, p in enumerate(params)] for t in range(2)]
     options = {"rounding": rounding, "seed": 0x9876543210ABCDEF, "ema_decay": 0.9, "ema_bias_correction": True,
-               "state_dtype": {"exp_avg": "bfloat16", "exp_avg_sq": "float32", "ema": "float16"},
+               "state_dtype": {"exp_avg": "bfloat16", "max_exp_avg_sq": "bfloat16", "ema": "float16"}, "amsgrad": True,
                "shadow_dtype": "bfloat16", "lr": 0.1, "max_grad_norm": 3.0, "zero_grads": True}  # fmt: skip
     same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
 

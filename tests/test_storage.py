@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pyopt
-from helpers import everything, make, outcome, refused, run, same, same_bits, stepping, tame, wild
+from helpers import everything, make, outcome, refused, run, same, same_bits, stepping, tame, variants, wild
 from pyopt.kernels import codecs
 from pyopt.kernels.rules import RULES
 
@@ -76,6 +76,16 @@ def test_bfloat16_where_the_rule_is_all_there_is(rule, isa, p, g):
         grads = gradients(params, 2, g)
         chosen = {**everything(rule), "state_dtype": state_dtype, **options}
         same(run(rule, params, grads, by=isa, **chosen), run(rule, params, grads, **chosen), f"{chosen}")
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_all_in_bfloat16(rule, isa, rounding):
+    """Two elements at a time, from any element of a tensor on: the second span begins at the 127th of the last one."""
+    params = [stored(n, BF16, n) for n in (1, 128, 3001)]
+    grads = gradients(params, 2, BF16)
+    for hypers in variants(rule):
+        options = {**hypers, "state_dtype": "bfloat16", "rounding": rounding, "seed": 3}
+        same(run(rule, params, grads, by=isa, **options), run(rule, params, grads, **options), f"{options}")
 
 
 def test_many_tiles_of_16_bits(rule, isa):
