@@ -111,6 +111,20 @@ cdef inline char* beside(const Tensor* t, Py_ssize_t k, char* scratch) noexcept 
     return scratch + ((<size_t>at(t, P, k) - <size_t>scratch) & 448)
 
 
+cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """Prefetch part of p and the states."""
+    cdef int j
+    for j in range(c.arrays):
+        if j != G and t.data[j] is not NULL:
+            prefetch_row(at(t, j, k), n * t.size[j])
+
+
+cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """Prefetch part of p, g and the states, from memory while the processor computes."""
+    expect(c, t, k, n)
+    prefetch_row(at(t, G, k), n * t.size[G])
+
+
 cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
     """Decode part of an array; p with the bits that were cut off, where they are kept."""
     cdef void* a[3]
@@ -272,9 +286,12 @@ cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const
     put(out, factor, t.f64)
 
 
-cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, char* scratch,
+cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
                    char* kept) noexcept nogil:
-    """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits."""
+    """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits.
+
+    ``ahead``: fetch the next row meanwhile.
+    """
     cdef Tile x
     cdef char* row = at(t, P, start)
     cdef char* room
@@ -295,6 +312,8 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
     x.k, x.direct = start, 0
     while x.k < stop:
         x.n, x.drawn = min(c.tile, stop - x.k), False
+        if ahead:
+            expect_all(c, t, x.k + t.row, x.n)
         room = beside(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
@@ -312,24 +331,16 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
         x.k = x.k + x.n
 
 
-cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """Prefetch part of p and the states."""
-    cdef int j
-    for j in range(c.arrays):
-        if j != G and t.data[j] is not NULL:
-            prefetch_row(at(t, j, k), n * t.size[j])
-
-
 cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
                char* kept) noexcept nogil:
     """All stages, one tile or one row of one tensor after another."""
     cdef Tile x
     cdef char* room
     cdef int form
-    cdef Py_ssize_t tile, next
+    cdef Py_ssize_t tile
     if t.row:
         while start < stop:
-            walk_row(c, t, w, start, scratch, kept)
+            walk_row(c, t, w, start, c.far and start + t.row < stop, scratch, kept)
             start = start + t.row
         return
     x.k, form = start, direct(c, t, w)
@@ -343,10 +354,8 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
                 x.n, x.direct = 1, 0
             else:
                 x.n = x.n & ~1
-            if c.far:                           # while the processor computes
-                next = x.k + x.n
-                expect(c, t, next, min(tile, stop - next))
-                prefetch_row(at(t, G, next), min(tile, stop - next) * t.size[G])
+        if c.far and t.coded:
+            expect_all(c, t, x.k + x.n, min(tile, stop - x.k - x.n))
         room = beside(t, x.k, scratch)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
