@@ -9,7 +9,9 @@ cdef enum:                          # places in Tensor.data; states stand betwee
     REST = MAX_ARRAYS - 1           # of rounding with remainder
 
 cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
-    AREA_G, AREA_STEPS, AREA_RANDOM, AREA_P, AREA_EMA, AREA_STATE
+    AREA_G, AREA_STEPS, AREA_P, AREA_EMA, AREA_STATE
+    AREA_RANDOM = AREA_G            # when the rule and the prox are done with these two, or never need them
+    AREA_SWAPPED = AREA_STEPS
 
 cdef enum:
     NEAREST, STOCHASTIC, REMAINDER  # codecs.ROUNDINGS
@@ -149,7 +151,7 @@ cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, P
         x.drawn = True
     a[0] = a[1]
     if number:
-        a[0] = <char*>a[1] + c.area // 2
+        a[0] = room + AREA_SWAPPED * c.area
         sizes[1] = number
         c.swapped(a, NULL, sizes)
     return <char*>a[0] + 2 * (x.k % 8)
@@ -344,7 +346,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
             start = start + t.row
         return
     x.k, form = start, direct(c, t, w)
-    tile = 2 * c.tile if form & DIRECT_ALL == DIRECT_ALL else c.tile    # nothing but random bits takes scratch
+    tile = 2 * c.tile if form & DIRECT_ALL == DIRECT_ALL else c.tile    # only random bits take scratch
     while x.k < stop:
         x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
         if x.k == start and x.n == tile:      # a short first tile: the rest starts on a cache line
