@@ -147,6 +147,17 @@ def test_rounding(rounding):
     check_update(adam("bf16", rounding=rounding, shadow=None, **full()))
 
 
+def test_random_bits_are_drawn_once_for_all_arrays():
+    """The numbers of the arrays pick their bits from one block: the linker sees that it is the same."""
+    few = adam("bf16", rounding="stochastic")
+    states = (Column("exp_avg", "bf16", "stochastic", 1), Column("exp_avg_sq", "bf16", "stochastic", 2))
+    found = [
+        len(re.findall(r"mul\.\w+\.\w+\s[^;]*, (3528531795|-766435501);", ptx_of(Update(c))))
+        for c in (few, few._replace(states=(*states, None)))
+    ]
+    assert found[0] == found[1] >= 7, found
+
+
 ROWS = {"slopes": (("group_lasso", 1),), "shrink": ("max_norm", 1)}
 
 
