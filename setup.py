@@ -5,6 +5,7 @@ table: a function of one common type that hands arrays, scalars and sizes over i
 there are forms for arrays in bfloat16 as well.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -113,35 +114,32 @@ def in_pairs(rule):
     """
     name, parameters = signature(rule)
     arrays = [label for _, star, label in parameters if star]
-    stored = "|".join(arrays)
-    lows = ", ".join(f"{label}_low" for label in arrays if label != "g")
-    plain = re.sub(rf"\breal\* ({stored})\b", r"pair_t* \1", rule + "\n")
+    written = [arrays[0], *arrays[2:]]
+    plain = re.sub(rf"\breal\* ({'|'.join(arrays)})\b", r"pair_t* \1", rule + "\n")
+    lows = ", ".join(f"{label}_low" for label in written)
     plain = plain.replace("    cdef Py_ssize_t i\n", f"    cdef Py_ssize_t i\n    cdef uint32_t {lows}\n", 1)
-    for random in (False, True) if len(arrays) <= 5 else (False,):
-        text = LOOP.sub(lambda loop: f"{loop[1]}for i in range(n // 2):\n{by_halves(loop[2], arrays, random)}", plain)  # noqa: B023
-        if random:
+    for form in ("pgs", "random") if len(written) <= 4 else ("pgs",):
+        text = LOOP.sub(functools.partial(by_halves, written, form == "random"), plain)
+        if form == "random":
             text = text.replace(" real ", " const pair_t* near, const pair_t* far, real ", 1)
-        form = "random" if random else "pgs"
         yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{form}(", 1)
 
 
-def by_halves(body, arrays, random):
-    """Return the text of a loop's body, which takes an element, for the lower and then the upper one of a word."""
-    stored = "|".join(arrays)
-    halves = []
-    for upper, form in enumerate(("{0}_low = {1}", "{0}[i] = both({0}_low, {1})")):
-
-        def store(written, upper=upper, form=form):
-            label, value = written.groups()
-            if not random:
-                return form.format(label, f"near_bf16({value})")
-            number = max(0, arrays.index(label) - 1)  # philox.py's: p, then the states
-            word, half = "far" if number & 2 else "near", upper ^ number & 1  # element i has the bits of i ^ number
-            return form.format(label, f"drawn_bf16({value}, {word}[i] {'>> 16' if half else '& 0xffff'})")
-
-        half = re.sub(rf"\b({stored})\[i\](?! =)", rf"{'high' if upper else 'low'}_bf16(\1[i])", body)
-        halves.append(re.sub(rf"\b({stored})\[i\] = (.*)", store, half))
-    return "".join(halves)
+def by_halves(written, random, loop):
+    """Return the text of a loop over elements as one over words: the lower element of each, then the upper one."""
+    indent, body = loop.groups()
+    text = f"{indent}for i in range(n // 2):\n"
+    for upper, half in enumerate(("low", "high")):
+        lines = re.sub(r"\b(\w+\[i\])(?! =)", rf"{half}_bf16(\1)", body)
+        for number, label in enumerate(written):
+            value = r"near_bf16(\1)"
+            if random:  # element i has the bits of element i ^ number: philox.py
+                bits = ">> 16" if upper ^ number & 1 else "& 0xffff"
+                value = rf"drawn_bf16(\1, {'far' if number & 2 else 'near'}[i] {bits})"
+            stored = f"{label}[i] = both({label}_low, {value})" if upper else f"{label}_low = {value}"
+            lines = re.sub(rf"\b{label}\[i\] = (.*)", stored, lines)
+        text += lines
+    return text
 
 
 def table():
