@@ -102,7 +102,7 @@ def in_bfloat16(rule):
     for chosen in itertools.chain.from_iterable(itertools.combinations(parts, count) for count in (1, 2)):
         stored = "|".join(label for part in chosen for label in parts[part])
         text = re.sub(rf"\breal\* ({stored})\b", r"uint16_t* \1", rule)
-        text = re.sub(rf"\b({stored})\[i\](?! =)", r"wide_bf16(\1[i])", text)
+        text = re.sub(rf"\b({stored})\[i\](?! = )", r"wide_bf16(\1[i])", text)
         text = re.sub(rf"\b({stored})\[i\] = (.*)", r"\1[i] = round_bf16(\2)", text)
         yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{''.join(chosen)}(", 1) + "\n"
 
@@ -121,7 +121,9 @@ def in_pairs(rule):
     for form in ("pgs", "random") if len(written) <= 4 else ("pgs",):
         text = LOOP.sub(functools.partial(by_halves, written, form == "random"), plain)
         if form == "random":
-            text = text.replace(" real ", " const pair_t* near, const pair_t* far, real ", 1)
+            text = text.replace(" real ", " const pair_t* bits, const pair_t* bits2, real ", 1)
+        if re.search(rf"(?<!_bf16\()\b({'|'.join(arrays)})\[i\](?! = both)|range\(n\)|\bcontinue\b", text):
+            raise ValueError(f"{name}: its loops are not as CONTRIBUTING.md wants them:\n{text}")
         yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{form}(", 1)
 
 
@@ -130,12 +132,12 @@ def by_halves(written, random, loop):
     indent, body = loop.groups()
     text = f"{indent}for i in range(n // 2):\n"
     for upper, half in enumerate(("low", "high")):
-        lines = re.sub(r"\b(\w+\[i\])(?! =)", rf"{half}_bf16(\1)", body)
+        lines = re.sub(r"\b(\w+\[i\])(?! = )", rf"{half}_bf16(\1)", body)
         for number, label in enumerate(written):
             value = r"near_bf16(\1)"
             if random:  # element i has the bits of element i ^ number: philox.py
-                bits = ">> 16" if upper ^ number & 1 else "& 0xffff"
-                value = rf"drawn_bf16(\1, {'far' if number & 2 else 'near'}[i] {bits})"
+                half_of_bits = ">> 16" if upper ^ number & 1 else "& 0xffff"
+                value = rf"drawn_bf16(\1, {'bits2' if number & 2 else 'bits'}[i] {half_of_bits})"
             stored = f"{label}[i] = both({label}_low, {value})" if upper else f"{label}_low = {value}"
             lines = re.sub(rf"\b{label}\[i\] = (.*)", stored, lines)
         text += lines

@@ -65,7 +65,7 @@ cdef inline float high_bf16(uint32_t pair) noexcept nogil:
 
 
 cdef inline uint32_t near_bf16(float x) noexcept nogil:
-    """Bits whose upper half is x to the nearest; of a NaN that bfloat16 numbers made, whose lower half is 0."""
+    """x to the nearest, in the upper half of the result. A NaN must have a lower half of 0, as bfloat16 operands make it."""
     cdef uint32_t bits = to_bits(x)
     return bits + 0x7fff + (bits >> 16 & 1)
 

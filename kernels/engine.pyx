@@ -44,7 +44,7 @@ ctypedef union scalars_t:           # those of one tile
     double d[16]
 
 cdef enum:
-    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder
+    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder; philox.py numbers 7 of them
     MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     MAX_ROWS = 2                    # of them by row

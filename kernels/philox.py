@@ -49,7 +49,7 @@ def words_at(
 def bits16(
     seed: int, first: int, n: int, t: int = 0, stream: int = 0, tensor: int = 0, array: int = 0
 ) -> np.ndarray[Any, Any]:
-    """Return the 16 bits of ``n`` elements from element ``first`` on, as uint32."""
+    """Return the 16 bits of ``n`` elements from element ``first`` on for array number ``array``, as uint32."""
     block = first // 8
     given = words(seed, block, (first + n + 7) // 8 - block, t, stream, tensor)
     halves = np.stack([given & np.uint32(0xFFFF), given >> np.uint32(16)], axis=2).reshape(-1, 8)

@@ -61,10 +61,7 @@ cdef class WholePlan(Memory):
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.narrays
         self.c.far = self.bytes > 32 << 20
-        if self.coded:
-            self.c.tile = 256 if self.c.far else 512
-        else:
-            self.c.tile = 128 if self.c.far else 1024
+        self.c.tile = 256 if self.c.far else 512 if self.coded else 1024
         self.c.area = 8 * self.c.tile + 512     # a multiple of 512: see _arrays.beside
         for i in range(self.count):
             if self.stages[groups[i]].rows:

@@ -10,7 +10,7 @@ cdef enum:                          # places in Tensor.data; states stand betwee
 
 cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
     AREA_G, AREA_STEPS, AREA_P, AREA_EMA, AREA_STATE
-    AREA_RANDOM = AREA_G            # when the rule and the prox are done with these two, or never need them
+    AREA_RANDOM = AREA_G            # after the rule and the prox, or where the rule needs neither of these two
     AREA_SWAPPED = AREA_STEPS
 
 cdef enum:
@@ -25,14 +25,14 @@ cdef enum:                          # what a rule reads and writes in bfloat16 i
     DIRECT_G = 2
     DIRECT_STATES = 4
     DIRECT_ALL = 7                  # two elements at a time
-    DIRECT_RANDOM = 15              # the same, rounded at random
+    DIRECT_RANDOM = DIRECT_ALL | 8  # the same, rounded at random
 
 cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
     bint f64, coded                 # computed in float64; some array but g is stored as another type
-    int direct                      # of DIRECT_P and DIRECT_STATES: what is bfloat16; p where nothing is made of it
+    int direct                      # DIRECT_P: it is bfloat16, and nothing is made of it; DIRECT_STATES: none is not
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
@@ -77,7 +77,7 @@ cdef struct Tiles:                  # of one compute type
     tile_t encode[RAW]
     tile_t random[RAW]
     tile_t sum[RAW]
-    tile_t rule[DIRECT_RANDOM + 1]  # for each sum of DIRECT_P and the like, or NULL
+    tile_t rule[DIRECT_RANDOM + 1]  # for 0, each sum of DIRECT_P and the like, and DIRECT_RANDOM; or NULL
     tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 
@@ -122,9 +122,11 @@ cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t
 
 
 cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """Prefetch part of p, g and the states, from memory while the processor computes."""
-    expect(c, t, k, n)
-    prefetch_row(at(t, G, k), n * t.size[G])
+    """Prefetch part of all arrays, from memory while the processor computes."""
+    cdef int j
+    for j in range(MAX_ARRAYS):
+        if t.data[j] is not NULL:
+            prefetch_row(at(t, j, k), n * t.size[j])
 
 
 cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
@@ -146,7 +148,7 @@ cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, P
     sizes[0], sizes[1] = (x.k + x.n + 7) // 8 - x.k // 8, x.k // 8     # all blocks of 8 elements that the tile touches
     a[1] = room + AREA_RANDOM * c.area
     if not x.drawn:
-        sizes[2], sizes[3], sizes[4] = w.seed, w.t, t.index
+        sizes[2], sizes[3], sizes[4] = w.seed, w.t, t.index             # of stream 0
         c.words(&a[1], NULL, sizes)
         x.drawn = True
     a[0] = a[1]
@@ -229,9 +231,9 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
-    if x.direct == DIRECT_RANDOM:
-        x.a[c.arrays + 1] = random_bits(c, t, w, x, 2, room)
-        x.a[c.arrays] = room + AREA_RANDOM * c.area + 2 * (x.k % 8)
+    if x.direct == DIRECT_RANDOM:               # those of p and the first state, then those of two more
+        x.a[c.arrays] = random_bits(c, t, w, x, 0, room)
+        x.a[c.arrays + 1] = random_bits(c, t, w, x, RANDOM_STATE + 1, room) if c.arrays > FIRST_STATE + 1 else NULL
     of.rule[x.direct](x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
@@ -339,6 +341,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
     cdef Tile x
     cdef char* room
     cdef int form
+    cdef bint pairs
     cdef Py_ssize_t tile
     if t.row:
         while start < stop:
@@ -346,18 +349,19 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
             start = start + t.row
         return
     x.k, form = start, direct(c, t, w)
-    tile = 2 * c.tile if form & DIRECT_ALL == DIRECT_ALL else c.tile    # only random bits take scratch
+    pairs = form & DIRECT_ALL == DIRECT_ALL
+    tile = 2 * c.tile if pairs else c.tile      # only random bits take scratch
     while x.k < stop:
         x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
-        if x.k == start and x.n == tile:      # a short first tile: the rest starts on a cache line
-            x.n = x.n - (<size_t>at(t, P, start) & 63) // t.size[P]
-        if form & DIRECT_ALL == DIRECT_ALL:     # an even number from an even one on; what is left over by itself
+        if x.k - start < 2 and x.n == tile:     # a short first tile: the rest starts on a cache line
+            x.n = x.n - (<size_t>at(t, P, x.k) & 63) // t.size[P]
+        if pairs:                               # an even number from an even one on; what is left over by itself
             if x.k % 2 or x.n == 1:
                 x.n, x.direct = 1, 0
             else:
                 x.n = x.n & ~1
-        if c.far and t.coded:
-            expect_all(c, t, x.k + x.n, min(tile, stop - x.k - x.n))
+        if c.far and x.k + x.n + tile < stop:   # the tile after the next
+            expect_all(c, t, x.k + x.n + tile, min(tile, stop - x.k - x.n - tile))
         room = beside(t, x.k, scratch)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
@@ -394,7 +398,7 @@ cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row
     put(&factor, t.decayed[t.rows] / t.decayed[row], t.f64)
     x.k = row * length
     while x.k < stop:
-        x.n = min(c.tile, stop - x.k)
+        x.n, x.drawn = min(c.tile, stop - x.k), False
         a[0] = at(t, P, x.k)
         if t.kind[P] != native(t):
             a[0] = <char*>scratch.d + AREA_P * c.area

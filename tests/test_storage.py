@@ -74,13 +74,15 @@ def test_bfloat16_where_the_rule_is_all_there_is(rule, isa, p, g):
     ):  # fmt: skip
         params = [stored(n, p, n) for n in (1, 129, 3001)]
         grads = gradients(params, 2, g)
-        chosen = {**everything(rule), "state_dtype": state_dtype, **options}
+        chosen = {**everything(rule), "maximize": False, "state_dtype": state_dtype, **options}
+        if rule.decay == "coupled":
+            chosen["weight_decay"] = 0.0
         same(run(rule, params, grads, by=isa, **chosen), run(rule, params, grads, **chosen), f"{chosen}")
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_all_in_bfloat16(rule, isa, rounding):
-    """Two elements at a time, from any element of a tensor on: the second span begins at the 127th of the last one."""
+    """Two elements at a time, from any element on: the second span begins at element 127 of the last tensor."""
     params = [stored(n, BF16, n) for n in (1, 128, 3001)]
     grads = gradients(params, 2, BF16)
     for hypers in variants(rule):
