@@ -156,7 +156,7 @@ DEFECTS = {
         ("self.norm = None", None),
         ("self.norm = sqrt(total) * `fabs(w.factor)`", "1"),
         ("factor = `clip_factor(self.norm, max_norm)`", "1"),
-        ("rescale(w, factor * `clip_factor(self.norm * factor, w.max_norm)`)", "1"),
+        ("clip_factor(self.norm * factor, `w.max_norm`)", "INFINITY"),
         ("clip_factor(self.norm * `factor`, w.max_norm)", "1"),
         ("t.scale = w.scale", None),
         ("self.skipped = `skip` and", "True"),
