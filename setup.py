@@ -23,7 +23,8 @@ from setuptools.errors import CompileError, LinkError
 HERE = Path(__file__).resolve().parent
 os.chdir(HERE)
 GENERATED = Path("build/generated")
-TILES = Path("kernels/tiles.pyx")
+TILES = Path("kernels/cpu/tiles.pyx")
+SHARED = ("cpu", "cuda", "numerics")  # folders that hold no stems
 DEBUG = os.environ.get("PYOPT_DEBUG") == "1"  # sanitizers: Cython's bounds checks do not see raw pointers
 OPENMP = os.environ.get("PYOPT_OPENMP")  # "0": without; "1": an error if the compiler has none; else if it has it
 MSVC = sys.platform == "win32"
@@ -147,8 +148,10 @@ def by_halves(written, random, loop):
 def table():
     """Return the text of tables.pxi: includes, entries and the function that returns the table."""
     includes, entries, rows, mixed = [], [], [], []
-    common = [Path("kernels", name) for name in re.findall(r'^include "(\w+\.pxi)"', TILES.read_text(), re.MULTILINE)]
-    stems = sorted(Path("kernels").glob("*/*.pxi"))
+    common = [
+        Path("kernels", name) for name in re.findall(r'^include "([\w/]+\.pxi)"', TILES.read_text(), re.MULTILINE)
+    ]
+    stems = sorted(p for p in Path("kernels").glob("*/*.pxi") if p.parent.name not in SHARED)
     for path in [*(p for p in common if p.exists()), *stems]:
         family = path.stem if path in common else path.parent.name
         if path in stems:
@@ -194,7 +197,7 @@ class Build(build_ext):
             copies.append(Extension(extension.name, [str(GENERATED / f"{name}.pyx")]))
         made = cythonize(
             copies,
-            include_path=["kernels", str(GENERATED)],
+            include_path=["kernels/cpu", "kernels", str(GENERATED)],
             compiler_directives={
                 "language_level": 3, "cdivision": True, "boundscheck": False, "wraparound": False,
                 "initializedcheck": False, "embedsignature": True,
@@ -202,7 +205,7 @@ class Build(build_ext):
         )  # fmt: skip
         for extension, copy in zip(self.extensions, made, strict=True):
             extension.sources = copy.sources
-            extension.include_dirs = [np.get_include(), "kernels"]
+            extension.include_dirs = [np.get_include(), "kernels/cpu"]
             extension.depends.append(str(stamp))  # other flags than last time: build again
             parallel = openmp if extension.name.endswith(".engine") else ([], [])  # the tiles know no threads
             extension.extra_compile_args = compile_flags + parallel[0] + extension.extra_compile_args
@@ -256,8 +259,8 @@ class Wheel(bdist_wheel):
 
 def extension(name, source, flags=()):
     return Extension(
-        f"pyopt.kernels.{name}",
-        [f"kernels/{source}"],
+        f"pyopt.kernels.cpu.{name}",
+        [f"kernels/cpu/{source}"],
         depends=["setup.py", *(p.as_posix() for p in sorted(Path("kernels").rglob("*")) if p.suffix in {".pxi", ".h"})],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=list(flags),

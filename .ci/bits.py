@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import pyopt
-from pyopt.kernels import engine, isa
+from pyopt.kernels.cpu import engine, isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.spec import Projection
@@ -58,11 +58,11 @@ def digest(arrays):
 
 def tiles():
     """Run every tile function, by its signature: what is added to the table is in here by itself."""
-    folder = Path(engine.__file__).parent
+    folder = Path(pyopt.kernels.__file__).parent
     table = isa.tiles()
     left = {key for key in table if "_bf16_" not in key}  # those: tests/test_storage.py, with ml_dtypes
     for path in sorted([*folder.glob("*.pxi"), *folder.glob("*/*.pxi")]):
-        family = path.stem if path.parent == folder else path.parent.name
+        family = path.stem if path.parent == folder or path.parent.name == "numerics" else path.parent.name
         for name, text in SIGNATURE.findall(path.read_text()):
             key, parameters = f"{family}.{name}", PARAMETER.findall(text)
             if key not in left:
@@ -82,7 +82,7 @@ def tiles():
                         else raw(room, STORED[kind]) if kind in STORED else x
                         for kind, x in zip(kinds, made, strict=True)]  # fmt: skip
                 values = tuple(0.9 / (i + 1) for i in range(len(scalars)))
-                if "sgd" in name and family == "models":
+                if "sgd" in name and family == "linear_models":
                     engine.each(table, key, tuple(data), (0,) * len(data), (n,) * sizes, values, 1)
                     yield f"{key} {real.__name__} {'tame' if tame else 'wild'}", data
                     continue

@@ -21,7 +21,7 @@ CPU = ["step", "rows", "clipping", "prox", "storage", "bad_arrays"]
 GPU = ["cuda_engine", "cuda_rows", "cuda_plan"]
 KEPT = "t.data[REST] is not NULL`:\n        a[2] = at(t, REST, {})\n        "
 DEFECTS = {
-    "walk.pxi": [
+    "cpu/pipeline.pxi": [
         (f"if `j == P and {KEPT.format('k')}c.join", "False"),
         (f"if `j == P and {KEPT.format('x.k')}c.split", "False"),
         ("elif `w.rounding == STOCHASTIC` and", "w.rounding != NEAREST"),
@@ -78,13 +78,13 @@ DEFECTS = {
         ("x.a[P] = `row + (x.k - start) * bytes`", "row"),
         ("if `t.decayed[row] == t.decayed[t.rows]`:", "True"),
     ],
-    "measure.pxi": [
+    "cpu/grad_norm.pxi": [
         ("partial[first] = 0", None),
         ("if `t.kind[G] != native(t)`:", "False"),
         ("while `k < t.n` and found == 0:", "k < 1 and t.n > 0"),
         ("return `found == 0`", "True"),
     ],
-    "memory.pxi": [
+    "cpu/tensor_list.pxi": [
         ("Progress(groups[i], `steps[i]`, 1, carries[i]", "0"),
         ("Progress(groups[i], steps[i], 1, `carries[i]`", "0"),
         ("self.mixed |= `data is NULL or t.data[G] is NULL`", "False"),
@@ -98,7 +98,7 @@ DEFECTS = {
         ("self.separate, self.zeroed = True, `zero`", "True"),
         ("if `zero`:\n            self.sort", "False"),
     ],
-    "plan.pxi": [
+    "cpu/plan.pxi": [
         ("put(&w.scale, `w.factor` * factor, w.f64)", "1"),
         ("put(&w.scale, w.factor * `factor`, w.f64)", "1"),
         ("put(&w.scale, w.factor * factor, `w.f64`)", "not w.f64"),
@@ -136,7 +136,7 @@ DEFECTS = {
         ("self.taken[i].carry = `self.works[i].t`,", "self.taken[i].t"),
         ("self.works[i].t, `self.works[i].carry`", "self.taken[i].carry"),
     ],
-    "rows.pxi": [
+    "cpu/sparse_rows.pxi": [
         ("if `i == r.first[j]`:", "True"),
         ("while shift < 63 and `largest >> shift`:", "shift < 10"),
         ("if `old is not x`:", "False"),
@@ -174,7 +174,7 @@ DEFECTS = {
         ("a[0], a[1], m = `terms + k * LEAF`,", "terms"),
         ("t.data[G] = NULL", None),
     ],
-    "step_cuda.py": [
+    "cuda/device/pipeline.py": [
         ("if `noise[0] == u4(0)`:", "False"),
         ("if `first < start + u8(count)` else", "True"),
         ("if `first > start` else", "True"),
@@ -196,7 +196,7 @@ DEFECTS = {
         ("return form(p, `before(p, g, s)`, *coefficients(s))", "g"),
         ("return `before(p, g, s) + s[factor] * p`", "before(p, g, s)"),
     ],
-    "rows_cuda.py": [
+    "cuda/device/whole_rows.py": [
         ("if `noise[0] == u4(0)`:", "False"),
         ("if `zero`:\n                begin", "False"),
         ("if `moved & (wide - u8(1)) == u8(0)` else", "True"),
@@ -206,7 +206,7 @@ DEFECTS = {
         ("a[1] + `moved` * size", "u8(0)"),
         ("lambda x, s: x * `s[lag]` if lags", "s[lag] * s[lag]"),
     ],
-    "row_sums_cuda.py": [
+    "cuda/device/row_sums.py": [
         ("(leaf, u8(0)) if `short` else", "True"),
         ("if `before < wide and before & u8(3) != u8(0)`:", "False"),
         ("k, u4(count + u8(4)), `before < wide`)", "True"),
@@ -218,7 +218,7 @@ DEFECTS = {
         ("while `k & u8(1) != u8(0)`:", "False"),
         ("if `count & u8(1) != u8(0)`:", "False"),
     ],
-    "norms_cuda.py": [
+    "cuda/device/grad_norm.py": [
         ("if `told`:", "False"),
         ("if `first & mask == u8(0)`:", "True"),
         ('if `squared and kind == "f64"` else', "False"),
@@ -254,7 +254,7 @@ def build(work):
     for name, defects in DEFECTS.items():
         (work / "tree/kernels" / name).write_text(seeded(name, first))
         first += len(defects)
-    engine = work / "tree/kernels/engine.pyx"
+    engine = work / "tree/kernels/cpu/engine.pyx"
     text = engine.read_text().replace("cimport numpy as cnp\n", "cimport numpy as cnp\nimport os\n", 1)
     engine.write_text(text.replace("\ncdef", "\ncdef int DEFECT = int(os.environ['DEFECT'])\ncdef", 1))
     command = [sys.executable, "setup.py", "-q", "build_py", f"--build-lib={work}/lib", "build_ext"]
@@ -286,7 +286,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         work = Path(folder)
         build(work)
-        for name in ("walk.pxi", "step_cuda.py"):
+        for name in ("cpu/pipeline.pxi", "cuda/device/pipeline.py"):
             if (how := found(work, name, 0)) is not None:
                 sys.exit(f"{how} fails without any defect")
         rows = [(k, *names[k - 1]) for k in wanted]

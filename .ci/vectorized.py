@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}  # of the widest vectors
 # Loops that need none, by function and the text of the loop: each with the reason.
 SCALAR = {
-    ("norms.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
-    ("norms.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
-    ("norms.tree_of_squares", "while depth > 1:"): "a few additions a row",
-    ("norms.row_squares", "for i in range(n):"): "a row each",
+    ("reductions.lanes", "for j in range(n - i):"): "at most 31 elements, once per tensor",
+    ("reductions.tree_of_squares", "while depth > 1 and height[depth - 1] == height[depth - 2]:"): "an addition a leaf",
+    ("reductions.tree_of_squares", "while depth > 1:"): "a few additions a row",
+    ("reductions.row_squares", "for i in range(n):"): "a row each",
     ("penalties.group_lasso_value", "for i in range(n):"): "a row each",
     ("losses.softmax_cross_entropy", "for j in range(n):"): "a look at each label, once a row",
     ("layers.batch_norm_squares", "for k in range(n):"): "a call for each channel",
@@ -36,20 +36,26 @@ SCALAR = {
     ("augment.blend_bytes", "for n in range(samples):"): "calls: the loops are those of blend_sample",
     ("losses.lane_sum", "for j in range(16):"): "16 additions a row",
     ("losses.lane_sum", "for j in range(n - k):"): "at most 31 additions a row",
-    ("models.lanes16", "for j in range(16):"): "4 vectors of SSE are unrolled first, and vectorised as straight code",
-    ("models.descend", "for k in range(i, stop):"): "a product for each row",
-    ("models.descend", "for k in range(at, at + stop - i):"): "a sum in order, of one number a row",
-    ("models.descend_sparse", "for k in range(i, stop):"): "a product for each row",
-    ("models.descend_sparse", "for k in range(start, end):"): "a call for each row",
-    ("models.descend_sparse", "for j in range(indptr[row], indptr[row + 1]):"): "through indices, which may repeat",
-    ("models.settle", "for k in range(n):"): "through indices, which may repeat",
-    ("models.row_product", "while k + 4 <= n:"): "through indices",
-    ("models.row_product", "while k < n:"): "at most 3 products a row",
-    ("models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
-    ("models.weighted_squares", "for j in range(columns - k):"): "at most 15 columns a row",
-    ("models.weighted_squares", "for j in range(16):"): "unrolled and vectorised as straight code",
-    ("models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
-    ("models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
+    (
+        "linear_models.lanes16",
+        "for j in range(16):",
+    ): "4 vectors of SSE are unrolled first, and vectorised as straight code",
+    ("linear_models.descend", "for k in range(i, stop):"): "a product for each row",
+    ("linear_models.descend", "for k in range(at, at + stop - i):"): "a sum in order, of one number a row",
+    ("linear_models.descend_sparse", "for k in range(i, stop):"): "a product for each row",
+    ("linear_models.descend_sparse", "for k in range(start, end):"): "a call for each row",
+    (
+        "linear_models.descend_sparse",
+        "for j in range(indptr[row], indptr[row + 1]):",
+    ): "through indices, which may repeat",
+    ("linear_models.settle", "for k in range(n):"): "through indices, which may repeat",
+    ("linear_models.row_product", "while k + 4 <= n:"): "through indices",
+    ("linear_models.row_product", "while k < n:"): "at most 3 products a row",
+    ("linear_models.weighted_sums", "for j in range(columns):"): "a sum in order, once for a fit",
+    ("linear_models.weighted_squares", "for j in range(columns - k):"): "at most 15 columns a row",
+    ("linear_models.weighted_squares", "for j in range(16):"): "unrolled and vectorised as straight code",
+    ("linear_models.softmax_forward", "for j in range(1, columns):"): "a sum in order, beside as many exponentials",
+    ("linear_models.softmax_forward", "for i in range(rows):"): "pairs of numbers side by side, for predictions",
 }
 
 FUNCTION = re.compile(
@@ -113,12 +119,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         notes = build(*sys.argv[1:] or [folder])
     rules = ROOT / "build/generated/tables.pxi"  # in bfloat16
-    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi"), rules]
-    family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems} | {rules: "rules"}
+    stems = [p for p in [*(ROOT / "kernels").rglob("*.pxi"), rules] if p.parent.name != "cpu"]  # which holds no tiles
+    family = {p: p.stem if p.parent.name in ("kernels", "numerics") else p.parent.name for p in stems} | {
+        rules: "rules"
+    }
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
-    # what engine.pyx includes holds no tiles
-    engine = re.findall(r'^include "(\w+)\.pxi"', (ROOT / "kernels/engine.pyx").read_text(), re.MULTILINE)
-    names = {name: f"{family[p]}.{name}" for p in stems if p.stem not in engine for name in tile.findall(p.read_text())}
+    names = {name: f"{family[p]}.{name}" for p in stems for name in tile.findall(p.read_text())}
     widths: dict[tuple[str, int], int] = {}
     for isa, line, width in NOTE.findall(notes):
         widths[isa, int(line)] = max(int(width), widths.get((isa, int(line)), 0))

@@ -4,8 +4,8 @@ import numpy as np
 
 import pyopt
 from pyopt.augment.images import matrices
-from pyopt.kernels import isa
 from pyopt.kernels.augment import warp
+from pyopt.kernels.cpu import isa
 
 from .harness import Contender, faster, race
 from .steps import TOLERANCE, error

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pyopt
-from pyopt.kernels import isa
+from pyopt.kernels.cpu import isa
 
 from .harness import Contender, faster, race, within
 

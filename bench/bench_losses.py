@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import pyopt
-from pyopt.kernels import isa, loss, norms
+from pyopt.kernels import loss
+from pyopt.kernels.cpu import isa
 from pyopt.kernels.losses import softmax_cross_entropy
+from pyopt.kernels.numerics import reductions
 
 from .harness import Contender, faster, race, within
 from .limit import limits
@@ -77,7 +79,7 @@ def by_reference(logits, labels, weights):
     count = wide[labels].sum()
     scalars = real(1 / count), real(share.sum(dtype=np.float64)), smoothing > 0
     terms, gradient = softmax_cross_entropy.reference(logits, labels, hot, np.ones(len(labels), real), share, *scalars)
-    return norms.tree_sum(terms) / count, gradient
+    return reductions.tree_sum(terms) / count, gradient
 
 
 # ---- the best that ufuncs do in place

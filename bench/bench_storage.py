@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import pyopt
-from pyopt.kernels import codecs, isa
+from pyopt.kernels.cpu import isa
+from pyopt.kernels.numerics import codecs
 
 from .harness import Contender, faster, race, within
 from .limit import scans

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyopt.kernels import isa
+from pyopt.kernels.cpu import isa
 
 from .harness import Contender, race, within
 from .steps import Case, Memory

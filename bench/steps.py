@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import pyopt
-from pyopt._arrays import reference as by_reference
-from pyopt.kernels import isa
+from pyopt.arrays.backend import reference as by_reference
+from pyopt.kernels.cpu import isa
 
 from . import numpy_steps, torch_steps
 from .harness import Bar, Contender, race

@@ -8,25 +8,14 @@ penalties/     values, gradients and proximal forms: l1, mcp, group_lasso, ...; 
 losses/        value and gradient in one pass: squared_error, huber, softmax_cross_entropy, ...
 layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
 augment/       images: warp, blend
-models/        linear models as a whole: linear_sgd, sparse_sgd, sparse_linear, softmax, moments
+linear_models/ linear models as a whole: linear_sgd, sparse_sgd, sparse_linear, softmax, moments
+numerics/      what all of these share: elementary functions, the normal distribution, philox, codecs, reductions
+cpu/           the engine in Cython, and its tile functions per instruction set
+cuda/          the engine in Numba CUDA; device/ becomes device code
 step           the stages around a rule, in order
 loss           the stages around a loss: weights, values, the sum
-codecs         storage types and their roundings
-norms          reductions over one tree, the same bits everywhere
-philox         random bits by number
-normal         the normal distribution
-numerics       sign, flush, exp, ...: spelled the same in all three forms
 spec           Rule, State, Hyper, Penalty: what a stem declares
 checks         what is wrong with an array, in words
-tiles, isa     the tile functions, compiled once per instruction set; which of them run
-threads        how many threads a step may take
-engine.pyx     the CPU's engine, compiled once, knows no instruction set. It includes, for steps: arrays, memory (what
-               lies where), plan, measure (norms), walk (the stages), rows (steps of some rows); for the rest: sweep,
-               each
-engine_cuda    the GPU's engine; docs/cuda.md says what is in each of the other *_cuda modules
-memory.h       what engine and tiles tell the caches
-philox.h       blocks of random bits in vectors
-platform.h     what the engine needs from compiler, CPU and operating system
 =============  ========================================================================================================
 """
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import codecs
+from .numerics import codecs
 
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from . import engine, isa, norms
-from .codecs import encode, wide
+from .cpu import engine, isa
 from .losses import LOSSES
+from .numerics import reductions
+from .numerics.codecs import encode, wide
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,7 +56,7 @@ def reference(name: str, arrays: tuple[Array, ...], scale: float, options: Mappi
         if weight is not None:
             weight = weight.reshape(weight.shape + (1,) * (prediction.ndim - weight.ndim))
             terms, gradient = terms * weight.astype(np.float64), gradient * weight
-        return norms.tree_sum(terms.ravel()), encode(terms, stored), encode(gradient, stored)
+        return reductions.tree_sum(terms.ravel()), encode(terms, stored), encode(gradient, stored)
 
 
 def softmax(arrays: tuple[Array, ...], gradient: Array, scalars: tuple[float, ...], smooth: bool,

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import checks, engine, isa, norms
+from . import checks
+from .cpu import engine, isa
+from .numerics import reductions
 
 Scalars = tuple[float, ...]
 
@@ -263,7 +265,7 @@ class Penalty:
         result: np.ndarray[Any, Any]
         with np.errstate(all="ignore"):
             if self.by_row:
-                result = norms.by_row(p, type(self).slope, self.scalars()) * p
+                result = reductions.by_row(p, type(self).slope, self.scalars()) * p
             else:
                 result = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
         return result
@@ -281,7 +283,7 @@ class Penalty:
         real = p.dtype.type
         with np.errstate(all="ignore"):
             if self.by_row:
-                factor = norms.by_row(p, type(self).shrink, (float(steps), *self.scalars()))
+                factor = reductions.by_row(p, type(self).shrink, (float(steps), *self.scalars()))
                 return np.where(factor == 1, p, p * factor)
             steps = np.broadcast_to(steps.astype(p.dtype), p.shape)
             result: np.ndarray[Any, Any] = type(self).proximal(p, steps, *map(real, self.scalars()))

@@ -1,6 +1,6 @@
 """The step in NumPy: the stages in order, and a plan with the face of the engine's.
 
-0. norm of g, only where something needs it: one read, over the tree of norms.py
+0. norm of g, only where something needs it: one read, over the tree of reductions.py
 1. decode p, g and states to the compute type: codecs.py
 2. scale: g times 1/grad_scale, with the sign flipped for ``maximize``, times the factor that clips the norm; then clip
    each element of g to [-clip_value, clip_value]
@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks, codecs, norms, philox
-from .numerics import flush, power
+from . import checks
+from .numerics import codecs, philox, reductions
+from .numerics.elementary import flush, power
 from .penalties import PENALTIES
 from .rules import RULES
 from .spec import Penalty, Rule, Scalars
@@ -196,15 +197,16 @@ class Plan:
         if not skip and max_norm == math.inf and all(w.max_norm == math.inf for w in done):
             return [None if w is None else w.scale for w in given]
         with np.errstate(all="ignore"):
-            own = [[0.0] * -(-p.size // norms.LEAF) if g is None else norms.squares(g)
+            own = [[0.0] * -(-p.size // reductions.LEAF) if g is None else reductions.squares(g)
                    for p, g in zip(self.params, grads, strict=True)]  # fmt: skip
-            self.norm = math.sqrt(norms.fold([leaf for leaves in own for leaf in leaves])) * (
+            self.norm = math.sqrt(reductions.fold([leaf for leaves in own for leaf in leaves])) * (
                 abs(done[0].scale) if done else 1.0
             )
-            factor = norms.clip_factor(self.norm, max_norm)
+            factor = reductions.clip_factor(self.norm, max_norm)
             return [
                 None if w is None
-                else w.scale * factor * norms.clip_factor(math.sqrt(norms.fold(x)) * abs(w.scale) * factor, w.max_norm)
+                else w.scale * factor
+                * reductions.clip_factor(math.sqrt(reductions.fold(x)) * abs(w.scale) * factor, w.max_norm)
                 for w, x in zip(given, own, strict=True)
             ]  # fmt: skip
 
@@ -255,12 +257,12 @@ class Plan:
         rows = np.unique(indices)
         with np.errstate(all="ignore"):
             sums = np.array([_summed(given[indices == row]) for row in rows], real).reshape(len(rows), *p.shape[1:])
-            terms = np.array([norms.fold(norms.squares(x)) for x in sums])
-            norm = math.sqrt(norms.tree_sum(terms)) * abs(w.scale)
+            terms = np.array([reductions.fold(reductions.squares(x)) for x in sums])
+            norm = math.sqrt(reductions.tree_sum(terms)) * abs(w.scale)
             limited = skip or max_norm != math.inf or w.max_norm != math.inf
             self.norm = norm if limited else None
-            factor = norms.clip_factor(norm, max_norm)
-            factor = w.scale * (factor * norms.clip_factor(norm * factor, w.max_norm))
+            factor = reductions.clip_factor(norm, max_norm)
+            factor = w.scale * (factor * reductions.clip_factor(norm * factor, w.max_norm))
             self.skipped = skip and not np.isfinite(sums).all()
             if self.skipped:
                 return
@@ -310,7 +312,7 @@ class Plan:
         for name, coefficients in zip(stages.penalties, w.penalties, strict=True):
             g = _penalty(name).gradient(p, g, *map(real, coefficients))
         for name, coefficients in zip(stages.slopes, w.slopes, strict=True):
-            g = g + norms.by_row(p, _penalty(name).slope, coefficients) * p
+            g = g + reductions.by_row(p, _penalty(name).slope, coefficients) * p
         return g
 
     def proximal(self, p: Array, states: Sequence[Array | None], stages: Stages, w: Work) -> Array:
@@ -321,7 +323,7 @@ class Plan:
             for name, coefficients in zip(stages.proxes, w.proxes, strict=True):
                 p = _penalty(name).proximal(p, steps, *map(real, coefficients))
         if stages.shrink is not None:
-            factor = norms.by_row(p, _penalty(stages.shrink).shrink, w.shrink)
+            factor = reductions.by_row(p, _penalty(stages.shrink).shrink, w.shrink)
             p = np.where(factor == 1, p, p * factor)
         return p
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
 
 # the source folder hides an installed wheel, or has lost what was built in it
-if _find_spec("pyopt.kernels") is None or _find_spec("pyopt.kernels.engine") is None:
+if _find_spec("pyopt.kernels") is None or _find_spec("pyopt.kernels.cpu.engine") is None:
     raise ImportError("this is pyopt's source folder: run `pip install -e .` in it, or start Python in another folder")
 
 from . import kernels as _kernels
@@ -14,9 +14,8 @@ if _there not in (_here, _here / "pyopt"):  # an editable install of another clo
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
 from . import augment, functional, layers, losses, schedules
-from ._config import show_config
-from .averaging import PolyakAverage, SnapshotEnsemble
-from .early_stopping import EarlyStopping
+from .config import show_config
+from .kernels.cpu.threads import get_num_threads, set_num_threads
 from .kernels.penalties.box import Box
 from .kernels.penalties.elastic_net import ElasticNet
 from .kernels.penalties.group_lasso import GroupLasso
@@ -28,9 +27,10 @@ from .kernels.penalties.max_norm import MaxNorm
 from .kernels.penalties.mcp import MCP
 from .kernels.penalties.non_negative import NonNegative
 from .kernels.penalties.scad import SCAD
-from .kernels.threads import get_num_threads, set_num_threads
-from .loss_scale import DynamicLossScale
-from .optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
+from .optim.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
+from .training.averaging import PolyakAverage, SnapshotEnsemble
+from .training.early_stopping import EarlyStopping
+from .training.loss_scale import DynamicLossScale
 
 __all__ = [
     "L1",
@@ -70,7 +70,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Find the version, and import ``estimators``, which needs scikit-learn, when they are first asked for."""
     if name == "__version__":
-        from ._config import version
+        from .config import version
 
         return version()
     if name == "estimators":

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array
-from ._given import one_of
+from .arrays.backend import Array
 from .kernels import checks
 from .kernels.spec import Hyper
+from .validate import one_of
 
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, is_list, make_plan
-from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
-from .kernels import checks, codecs, engine, isa
+from .arrays.backend import Array, is_list, make_plan
+from .kernels import checks
+from .kernels.cpu import engine, isa
+from .kernels.numerics import codecs
 from .kernels.rules import RULES
 from .kernels.spec import Rule
+from .optim.group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 
 
 def _functional(rule: Rule) -> Callable[..., None]:

@@ -6,8 +6,8 @@ computed with in float32: y, dx, dweight and dbias are rounded once, to the near
 
 from __future__ import annotations
 
-from . import _given
-from ._arrays import Array
+from . import validate
+from .arrays.backend import Array
 from .kernels import checks
 from .kernels.layers import batch_norm as _batch_norm
 from .kernels.layers import bias_gelu as _bias_gelu
@@ -63,19 +63,19 @@ def batch_norm(
 
     See ``pyopt.kernels.layers.batch_norm`` for the equations.
     """
-    planes = _given.planes(x)
+    planes = validate.planes(x)
     channels = (x.shape[1],)
     given = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     for name, a in given.items():
         if a is not None:
-            _given.vector(a, x, name, channels)
-    training, momentum, eps = _given.flag("training", training), _MOMENTUM.check(momentum), _EPS.check(eps)
+            validate.vector(a, x, name, channels)
+    training, momentum, eps = validate.flag("training", training), _MOMENTUM.check(momentum), _EPS.check(eps)
     count = planes.shape[0] * planes.shape[2]
     if training and count < 2:
         raise ValueError(f"x has shape {x.shape}, {count} numbers a channel: training=True needs 2 at least")
-    _given.running(running_mean, running_var, training, x=x, weight=weight, bias=bias)
-    y = _given.out(out, x=x, **given)
-    w, b = _given.ones(weight, x, channels), _given.zeros(bias, x, channels)
+    validate.running(running_mean, running_var, training, x=x, weight=weight, bias=bias)
+    y = validate.out(out, x=x, **given)
+    w, b = validate.ones(weight, x, channels), validate.zeros(bias, x, channels)
     moments = () if training else (running_mean, running_var)
     mean, variance, inv_std = _batch_norm.forward(planes, w, b, eps, y.reshape(planes.shape), *moments)
     if training and running_mean is not None:
@@ -116,16 +116,16 @@ def batch_norm_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    planes = _given.planes(x)
-    _given.like(dy, x, "dy", "x")
+    planes = validate.planes(x)
+    validate.like(dy, x, "dy", "x")
     channels = (x.shape[1],)
     if weight is not None:
-        _given.vector(weight, x, "weight", channels)
-    _given.statistic(mean, "mean", channels)
-    _given.statistic(inv_std, "inv_std", channels)
-    training = _given.flag("training", training)
-    dx = _given.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
-    w = _given.ones(weight, x, channels)
+        validate.vector(weight, x, "weight", channels)
+    validate.statistic(mean, "mean", channels)
+    validate.statistic(inv_std, "inv_std", channels)
+    training = validate.flag("training", training)
+    dx = validate.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
+    w = validate.ones(weight, x, channels)
     slopes = dy.reshape(planes.shape), planes, w, mean, inv_std, dx.reshape(planes.shape)
     dweight, dbias = _batch_norm.backward(*slopes, given=not training)
     return dx, dweight, dbias
@@ -158,13 +158,13 @@ def layer_norm(
 
     See ``pyopt.kernels.layers.layer_norm`` for the equations.
     """
-    rows, columns = _given.normed(x)
+    rows, columns = validate.normed(x)
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None:
-            _given.vector(a, x, name, columns)
+            validate.vector(a, x, name, columns)
     eps = _EPS.check(eps)
-    y = _given.out(out, x=x, weight=weight, bias=bias)
-    w, b = _given.ones(weight, x, columns), _given.zeros(bias, x, columns)
+    y = validate.out(out, x=x, weight=weight, bias=bias)
+    w, b = validate.ones(weight, x, columns), validate.zeros(bias, x, columns)
     mean, inv_std = _layer_norm.forward(rows, w, b, eps, y.reshape(rows.shape))
     return y, mean.reshape(x.shape[:-1]), inv_std.reshape(x.shape[:-1])
 
@@ -195,14 +195,14 @@ def layer_norm_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    rows, columns = _given.normed(x)
-    _given.like(dy, x, "dy", "x")
+    rows, columns = validate.normed(x)
+    validate.like(dy, x, "dy", "x")
     if weight is not None:
-        _given.vector(weight, x, "weight", columns)
-    _given.statistic(mean, "mean", x.shape[:-1])
-    _given.statistic(inv_std, "inv_std", x.shape[:-1])
-    dx = _given.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
-    slopes = dy.reshape(rows.shape), rows, _given.ones(weight, x, columns), mean.ravel(), inv_std.ravel()
+        validate.vector(weight, x, "weight", columns)
+    validate.statistic(mean, "mean", x.shape[:-1])
+    validate.statistic(inv_std, "inv_std", x.shape[:-1])
+    dx = validate.out(out, x=x, dy=dy, mean=mean, inv_std=inv_std, weight=weight)
+    slopes = dy.reshape(rows.shape), rows, validate.ones(weight, x, columns), mean.ravel(), inv_std.ravel()
     dweight, dbias = _layer_norm.backward(*slopes, dx.reshape(rows.shape))
     return dx, dweight, dbias
 
@@ -240,8 +240,12 @@ def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array
     """
     checks.rows_array(x, "x", checks.STORED)
     p = _P.check(p)
-    numbers = _given.natural("seed", seed, 64), _given.natural("step", step, 32), _given.natural("layer", layer, 24)
-    y = _given.out(out, x=x)
+    numbers = (
+        validate.natural("seed", seed, 64),
+        validate.natural("step", step, 32),
+        validate.natural("layer", layer, 24),
+    )
+    y = validate.out(out, x=x)
     _dropout.compute(x, y, p, *numbers)
     return y
 
@@ -265,7 +269,7 @@ def bias_relu(x: Array, bias: Array, out: Array | None = None) -> Array:
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    rows, y = _given.biased(x, bias, out)
+    rows, y = validate.biased(x, bias, out)
     _bias_relu.forward(rows, bias, y.reshape(rows.shape))
     return y
 
@@ -292,7 +296,7 @@ def bias_relu_backward(dy: Array, x: Array, bias: Array, out: Array | None = Non
     TypeError, ValueError
         Before anything is touched, where an array does not fit.
     """
-    rows, dx = _given.biased(x, bias, out, dy)
+    rows, dx = validate.biased(x, bias, out, dy)
     return dx, _bias_relu.backward(dy.reshape(rows.shape), rows, bias, dx.reshape(rows.shape))
 
 
@@ -319,8 +323,8 @@ def bias_gelu(x: Array, bias: Array, approximate: str = "none", out: Array | Non
 
     See ``pyopt.kernels.layers.bias_gelu`` for the equations and the accuracy.
     """
-    _given.one_of("approximate", approximate, _bias_gelu.FORMS)
-    rows, y = _given.biased(x, bias, out)
+    validate.one_of("approximate", approximate, _bias_gelu.FORMS)
+    rows, y = validate.biased(x, bias, out)
     _bias_gelu.forward(rows, bias, y.reshape(rows.shape), approximate)
     return y
 
@@ -349,6 +353,6 @@ def bias_gelu_backward(
     TypeError, ValueError
         Before anything is touched, where an array does not fit, or approximate is neither.
     """
-    _given.one_of("approximate", approximate, _bias_gelu.FORMS)
-    rows, dx = _given.biased(x, bias, out, dy)
+    validate.one_of("approximate", approximate, _bias_gelu.FORMS)
+    rows, dx = validate.biased(x, bias, out, dy)
     return dx, _bias_gelu.backward(dy.reshape(rows.shape), rows, bias, dx.reshape(rows.shape), approximate)

@@ -30,10 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _given, _losses
-from ._arrays import Array
-from .kernels import checks, codecs, loss
+from . import _losses, validate
+from .arrays.backend import Array
+from .kernels import checks, loss
 from .kernels.losses import LOSSES
+from .kernels.numerics import codecs
 from .kernels.spec import Hyper
 
 Value = float | Array
@@ -158,7 +159,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
     soft = isinstance(target, np.ndarray) and target.dtype.name in checks.STORED and target.ndim == 2
     mean = _losses.is_mean(reduction, rows)
     if soft:
-        _given.like(target, logits, "target", "logits")
+        validate.like(target, logits, "target", "logits")
         _losses.within(target, "target", 1.0, "in [0, 1]")
         if ignored != -100:
             raise ValueError(f"ignore_index={ignored}: only for labels, and target has probabilities")
@@ -167,7 +168,7 @@ def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean",
         target = _losses.labels(target, rows, classes, ignored)
         count = _divisor(target, per_class, classes) if mean else 1.0
     inputs = {"logits": logits, "target": target, "class_weights": class_weights, "sample_weight": sample_weight}
-    gradient = _given.out(out, **{name: a for name, a in inputs.items() if isinstance(a, np.ndarray)})
+    gradient = validate.out(out, **{name: a for name, a in inputs.items() if isinstance(a, np.ndarray)})
     values = np.empty(rows, logits.dtype) if reduction == "none" else None
     arrays, scalars = _softmax_arrays(logits, target, smoothing, per_class, weight, 1.0 / count if mean else 1.0)
     total = loss.softmax(arrays, gradient, scalars, smoothing > 0, values)
@@ -209,7 +210,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
     """Check the arguments of an elementwise loss and run it; ``more`` are arrays for the last axes."""
     (first, prediction), (second, target) = arrays.items()
     checks.rows_array(prediction, first, checks.STORED)
-    _given.like(target, prediction, second, first)
+    validate.like(target, prediction, second, first)
     mean = _losses.is_mean(reduction, prediction.size)
     weight = None
     if sample_weight is not None:
@@ -220,7 +221,7 @@ def _elementwise(name: str, arrays: dict[str, Array], reduction: str, out: Array
         place = np.unravel_index(wrong, target.shape)
         low, high = LOSSES[name].LABELS
         raise ValueError(f"target[{', '.join(map(str, place))}] is {target[place]}: must be {low:g} or {high:g}")
-    gradient = _given.out(out, **arrays, **(more or {}), sample_weight=weight)
+    gradient = validate.out(out, **arrays, **(more or {}), sample_weight=weight)
     values = np.empty_like(prediction, subok=False) if reduction == "none" else None
     count = prediction.size if mean else 1
     given = (*arrays.values(), *(more or {}).values())

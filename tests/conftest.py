@@ -13,8 +13,8 @@ pytest.register_assert_rewrite("helpers", "contract")
 
 import pyopt  # noqa: E402
 from helpers import DEVICES, GRADIENTS  # noqa: E402
-from pyopt.kernels import codecs  # noqa: E402
-from pyopt.kernels import isa as instruction_sets  # noqa: E402
+from pyopt.kernels.cpu import isa as instruction_sets  # noqa: E402
+from pyopt.kernels.numerics import codecs  # noqa: E402
 from pyopt.kernels.rules import RULES  # noqa: E402
 
 # the same examples in every run: a red test must stay red until its cause is gone

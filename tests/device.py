@@ -1,6 +1,6 @@
 """A GPU in this process, and optimizers over NumPy arrays that a GPU steps.
 
-``Emulated`` has the face of ``device_cuda.GPU``, so that the plan runs as it is: the bodies of the kernels run one
+``Emulated`` has the face of ``driver.GPU``, so that the plan runs as it is: the bodies of the kernels run one
 thread after another over NumPy's memory, as plain Python or compiled for the CPU by Numba. Vectors are refused where
 they are not aligned.
 """
@@ -14,10 +14,11 @@ import types
 
 import numpy as np
 
-import pyopt._made
 import pyopt.functional
-from pyopt.kernels import arrays_cuda, engine_cuda
-from pyopt.kernels.memory_cuda import Host, Plain
+import pyopt.optim.assembly
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda.device.intrinsics import Host, Plain
 
 MULTIPROCESSORS = 3  # few, so that blocks take several rounds
 
@@ -146,12 +147,12 @@ class Mirrored:
         self.pairs = []
         on_device = [self.twin(p) for p in params]
         with_states = [[None if a is None else self.twin(a) for a in own] for own in states]
-        self.plan = engine_cuda.Plan(device, rule, names, on_device, with_states, *args)
+        self.plan = gpu_engine.Plan(device, rule, names, on_device, with_states, *args)
 
     def put(self, a):
         """Return a copy on the device, as many elements behind a vector as ``a`` is."""
         strides = tuple(s // a.itemsize for s in a.strides)
-        made = arrays_cuda.Array(self.device, a.shape, strides, arrays_cuda.KINDS[a.dtype.name], a.ctypes.data % 16)
+        made = gpu_arrays.Array(self.device, a.shape, strides, gpu_arrays.KINDS[a.dtype.name], a.ctypes.data % 16)
         made.set(a)
         return made
 
@@ -204,22 +205,22 @@ class Mirrored:
 def device(name):
     """Return the device called ``gpu``, ``emulated`` or ``compiled``."""
     if name == "gpu":
-        from pyopt.kernels import device_cuda
+        from pyopt.kernels.cuda import driver
 
-        return device_cuda.find(0)
+        return driver.find(0)
     return Emulated(compiled=name == "compiled")
 
 
 @contextlib.contextmanager
 def stepping_on(name):
     """Let a device step the optimizers over NumPy arrays that are made inside the ``with`` block."""
-    before = pyopt._made.make_plan
+    before = pyopt.optim.assembly.make_plan
     made = functools.partial(Mirrored, device(name))
-    pyopt._made.make_plan = pyopt.functional.make_plan = made
+    pyopt.optim.assembly.make_plan = pyopt.functional.make_plan = made
     try:
         yield
     finally:
-        pyopt._made.make_plan = pyopt.functional.make_plan = before
+        pyopt.optim.assembly.make_plan = pyopt.functional.make_plan = before
 
 
 class Foreign:

@@ -12,8 +12,9 @@ import pytest
 
 import device
 import pyopt
-from pyopt import _arrays
-from pyopt.kernels import codecs, isa
+from pyopt.arrays import backend as arrays
+from pyopt.kernels.cpu import isa
+from pyopt.kernels.numerics import codecs
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.spec import Projection
 
@@ -126,7 +127,7 @@ def stepping(by="reference", threads=1):
     """Let NumPy (``reference``), an instruction set or a device step what is made in the block."""
     pyopt.set_num_threads(threads)
     try:
-        with _arrays.reference() if by == "reference" else device.stepping_on(by) if by in DEVICES else isa.use(by):
+        with arrays.reference() if by == "reference" else device.stepping_on(by) if by in DEVICES else isa.use(by):
             yield
     finally:
         pyopt.set_num_threads(None)

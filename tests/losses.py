@@ -8,8 +8,8 @@ import numpy as np
 
 import pyopt
 from helpers import tame
-from pyopt.kernels import codecs, norms
 from pyopt.kernels.losses import LOSSES, softmax_cross_entropy
+from pyopt.kernels.numerics import codecs, reductions
 
 SIZES = (0, 1, 3, 17, 1000, 4097, 70_001)
 SHAPES = (
@@ -119,5 +119,5 @@ def softmax_reference(z, target, reduction, label_smoothing=0.0, class_weights=N
             scalars = dtype.type(1 / count), dtype.type(math.fsum(share)), label_smoothing > 0
             made = softmax_cross_entropy.reference(z, known, hot, weight, share, *scalars)
         terms, gradient = made
-        value = codecs.encode(terms, z.dtype) if reduction == "none" else np.float64(norms.tree_sum(terms)) / count
+        value = codecs.encode(terms, z.dtype) if reduction == "none" else np.float64(reductions.tree_sum(terms)) / count
     return value, gradient

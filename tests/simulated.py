@@ -10,11 +10,13 @@ from numba import cuda
 import device
 from helpers import run, same, tame
 from pyopt import L1, GroupLasso, MaxNorm
-from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import norms, prepare_cuda, tables_cuda
-from pyopt.kernels.kernels_cuda import Lag, Leaves, Prepare, Rows, Sums
-from pyopt.kernels.memory_cuda import Plain
+from pyopt.kernels.cuda import layout
+from pyopt.kernels.cuda.device import prologue
+from pyopt.kernels.cuda.device.intrinsics import Plain
+from pyopt.kernels.cuda.entry_points import Lag, Leaves, Prepare, Rows, Sums
+from pyopt.kernels.numerics import reductions
 from pyopt.kernels.rules import RULES
+from pyopt.optim.group import OPTIONS, Given, Group
 from test_cuda_rows import stepped_rows
 
 
@@ -79,29 +81,29 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         grads.append(g)
     if poison is not None:
         grads[-1][-1] = poison
-    count, total = len(sizes), tables_cuda.leaves(sizes)
+    count, total = len(sizes), layout.leaves(sizes)
     rule = RULES["sgd"]
     group = Group(rule, {**OPTIONS, **rule.Values(lr=0.25)._asdict(), "max_tensor_norm": 3.0})
     given, info = aligned(4 * count).view(np.uint64).reshape(-1, 4), aligned(4 * count).view(np.uint64).reshape(-1, 4)
     rows, block, call = aligned(32 * count).reshape(-1, 32), aligned(32), aligned(8)
     progress, result, partial = aligned(2 * count), aligned(4), aligned(total)
-    scratch = aligned(prepare_cuda.room(count, total) // 8)
-    counts = [tables_cuda.leaves([n]) for n in sizes]
+    scratch = aligned(prologue.room(count, total) // 8)
+    counts = [layout.leaves([n]) for n in sizes]
     for i, g in enumerate(grads):
         given[i] = at(g), 1, 0, at(block)
         info[i] = at(rows[i]), sum(counts[:i]), counts[i], (kind == "f64") << 32
     block[:6] = 0.5, 3.0, math.inf, 1.0, 0.0, 0.0
-    block[8:13] = prepare_cuda.numbers(rule, group.h)
+    block[8:13] = prologue.numbers(rule, group.h)
     call[:5] = 2.0, 1.0, 0.5, count, total
     leaves = aligned(2 * total).view(np.uint64)
-    leaves[:] = tables_cuda.chunks(sizes, norms.LEAF).ravel()
+    leaves[:] = layout.chunks(sizes, reductions.LEAF).ravel()
     simulated(Leaves(kind), -(-total // 32), 256, at(given), at(leaves), total, at(info), at(partial), at(result))
-    want = [norms.squares(g) for g in grads]
+    want = [reductions.squares(g) for g in grads]
     flat = [x for own in want for x in own]
     assert np.array_equal(partial, flat, equal_nan=True), (partial, flat)
     kernel = Prepare("sgd", 4, True)
     simulated(kernel, 1, threads, at(given), at(info), at(call), at(progress), at(result), at(partial), at(scratch))
-    norm = math.sqrt(norms.fold(list(flat))) * 0.5
+    norm = math.sqrt(reductions.fold(list(flat))) * 0.5
     assert result[0] == norm or (math.isnan(norm) and math.isnan(result[0]))
     assert result[1] == (poison is not None)
     assert result.view(np.uint64)[2] == 0
@@ -110,8 +112,8 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         words = rows[i].view(np.uint32)
         assert words[0] == (poison is None)
         if poison is None:
-            factor = norms.clip_factor(norm, 2.0)
-            factor = 0.5 * factor * norms.clip_factor(math.sqrt(norms.fold(list(own))) * 0.5 * factor, 3.0)
+            factor = reductions.clip_factor(norm, 2.0)
+            factor = 0.5 * factor * reductions.clip_factor(math.sqrt(reductions.fold(list(own))) * 0.5 * factor, 3.0)
             scalars = rows[i].view(dtype)[16 // dtype(0).itemsize :]
             assert scalars[0] == dtype(factor)
             assert scalars[4] == dtype(0.25)
@@ -150,7 +152,7 @@ def check_rows():
 
 
 if __name__ == "__main__":
-    prepare_cuda.SMALL = 2  # so that a few leaves are many
+    prologue.SMALL = 2  # so that a few leaves are many
     Prepare.threads = property(lambda self: 16)
     check([5, 4096, 700, 33, 0, 3 * 4096 + 9, 20 * 4096 + 1])
     check([9, 5000], kind="f64")

@@ -10,8 +10,8 @@ import contract
 import pyopt
 from helpers import same_bits, wild
 from pyopt import augment, kernels
-from pyopt.kernels import isa as instruction_sets
 from pyopt.kernels.augment import AUGMENT, blend, blend_cuda, warp, warp_cuda
+from pyopt.kernels.cpu import isa as instruction_sets
 
 SHAPES = ((0, 3, 4, 5, 4, 5), (1, 1, 1, 1, 1, 1), (2, 1, 1, 7, 3, 2), (3, 2, 5, 3, 4, 300), (2, 3, 17, 131, 9, 129))
 SHAPES += ((40, 3, 31, 33, 31, 33),)  # enough for a second thread

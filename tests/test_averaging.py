@@ -9,9 +9,9 @@ import pytest
 
 import pyopt
 from helpers import like, refused, same_bits, tame, wild
-from pyopt import averaging
-from pyopt.kernels.numerics import flush
+from pyopt.kernels.numerics.elementary import flush
 from pyopt.schedules import Constant, CosineRestarts, Cyclic
+from pyopt.training import averaging
 
 SIZES = (0, 1, 127, 1009, 40_009)
 
@@ -77,7 +77,7 @@ def test_like_torch():
 def test_sixteen_bits_are_averaged_in_float32(name):
     if name == "bfloat16":
         pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need it")
-    kind = pyopt.kernels.codecs.dtype(name)
+    kind = pyopt.kernels.numerics.codecs.dtype(name)
     p = np.ones(9, kind)
     mean, weights = pyopt.PolyakAverage([p]), []
     for t in range(6):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pyopt.kernels import isa
+from pyopt.kernels.cpu import isa
 
 for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
     pytest.importorskip(extra)

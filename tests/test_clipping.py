@@ -7,7 +7,7 @@ import pytest
 
 import pyopt
 from helpers import gradients, make, outcome, refused, run, same, same_bits, stepping, tame, wild
-from pyopt.kernels import norms
+from pyopt.kernels.numerics import reductions
 from pyopt.kernels.rules import RULES
 
 SIZES = (40_009, 4096, 4097, 129, 0, 1)  # leaves of 4096 that end with a tensor, just after it, and far before
@@ -87,11 +87,11 @@ def test_bits_are_those_of_the_reference(rule, dtype, isa, limit):
 def test_grad_norm_has_the_bits_of_the_tree(dtype, isa, threads):
     params = [tame(n, dtype, n) for n in SIZES]
     grads = [tame(n, dtype, n + 1) for n in SIZES]
-    leaves = [leaf for g in grads for leaf in norms.squares(g)]
+    leaves = [leaf for g in grads for leaf in reductions.squares(g)]
     with stepping(isa, threads):
         opt = make(RULES["sgd"], params, max_grad_norm=1.0)
         opt.step(grads)
-    assert opt.grad_norm == math.sqrt(norms.fold(leaves))
+    assert opt.grad_norm == math.sqrt(reductions.fold(leaves))
 
 
 def test_the_norm_of_float32_does_not_overflow(isa):

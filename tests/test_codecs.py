@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from helpers import refused, same_bits, wild
-from pyopt.kernels import codecs, engine, philox
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import engine
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import codecs, philox
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NaN and overflow, on purpose

@@ -15,12 +15,12 @@ import pyopt
 from contract import broken, faults
 from helpers import OPTIMIZERS
 from pyopt import functional, kernels
-from pyopt._group import OPTIONS
-from pyopt.kernels import isa
+from pyopt.kernels.cpu import isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 from pyopt.kernels.spec import Projection
+from pyopt.optim.group import OPTIONS
 
 FOLDER = Path(kernels.__file__).parent
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import same_bits, wild
-from pyopt.kernels import codecs, codecs_cuda, philox
+from pyopt.kernels.numerics import codecs, codecs_cuda, philox
 
 EDGES = np.array([0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F7F7FFF,
                   0x7F7F8000, 0x00000001, 0x80000001, 0x007FFFFF, 0x00007FFF, 0x00008000, 0x00018000, 0x3F808000,

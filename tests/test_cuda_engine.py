@@ -22,10 +22,13 @@ from helpers import (
     wild,
 )  # fmt: skip
 from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, MaxNorm, NonNegative
-from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, codecs, engine_cuda, step
+from pyopt.kernels import step
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.numerics import codecs
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
+from pyopt.optim.group import OPTIONS, Given, Group
 
 SIZES = (0, 1, 3, 4, 5, 37, 129)
 NOTHING = [None] * 4  # neither EMA nor shadow, remainder, row_decay
@@ -164,13 +167,13 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
     kind = {4: "f32", 8: "f64"}[size]
 
     def put(values, ahead):
-        made = arrays_cuda.Array(dev, shape, (*shape[1:], 1), kind, ahead * size)
+        made = gpu_arrays.Array(dev, shape, (*shape[1:], 1), kind, ahead * size)
         made.set(values)
         return made
 
     p, g, s = (tame(shape, dtype, k) for k in range(3))
     arrays = put(p, ahead), put(g, g_ahead), put(s, ahead)
-    plan = engine_cuda.Plan(
+    plan = gpu_engine.Plan(
         dev, "rules.sgd", ["p"], [arrays[0]], [[arrays[2], *NOTHING]], [0], [group.stages], [1], [1.0]
     )
     plan.step([arrays[1]], Given([group], 1.0), max_norm=0.5)
@@ -182,7 +185,7 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
 
 @compiled
 def test_a_vector_that_is_not_aligned_is_refused():
-    from pyopt.kernels.memory_cuda import Host
+    from pyopt.kernels.cuda.device.intrinsics import Host
 
     load = Host().load("f32", 4)
     a = np.zeros(8, np.float32)

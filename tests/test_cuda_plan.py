@@ -8,9 +8,12 @@ import pytest
 import pyopt
 from device import Emulated, Foreign
 from helpers import same_bits, tame
-from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, device_cuda, engine_cuda, step
+from pyopt.kernels import step
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import driver
+from pyopt.kernels.cuda import sparse_rows as gpu_engine
 from pyopt.kernels.rules import RULES
+from pyopt.optim.group import OPTIONS, Given, Group
 
 SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
 NOTHING = [None] * 4  # neither EMA nor shadow, remainder, row_decay
@@ -24,7 +27,7 @@ def optimizer(dev, count=2, groups=1, n=20, **hypers):
     rule = RULES["sgd"]
     made = [Group(rule, {**OPTIONS, **rule.Values(**hypers)._asdict()}) for _ in range(groups)]
     arrays = [[Foreign(tame(n, np.float32, 10 * k + i)) for i in range(count)] for k in range(2)]
-    plan = engine_cuda.Plan(dev, "rules.sgd", [f"p{i}" for i in range(count)], arrays[0], [[None, *NOTHING]] * count,
+    plan = gpu_engine.Plan(dev, "rules.sgd", [f"p{i}" for i in range(count)], arrays[0], [[None, *NOTHING]] * count,
                             [i % groups for i in range(count)], [made[0].stages] * groups, [0] * count,
                             [0.0] * count)  # fmt: skip
     return plan, arrays[1], made
@@ -127,7 +130,7 @@ def test_a_graph_and_the_steps_between_its_replays_leave_each_other_alone():
 def test_the_host_waits_for_no_upload():
     """While the device has read none, each upload has memory of its own; after that, it is used again."""
     dev = Emulated()
-    ring, to = device_cuda.Ring(dev, 8), dev.allocate(8)
+    ring, to = driver.Ring(dev, 8), dev.allocate(8)
     dev.behind = True
     for k in range(200):
         ring.upload(dev.stream("other"), [(to.address, np.full(8, k, np.uint8))])
@@ -141,21 +144,21 @@ def test_the_host_waits_for_no_upload():
 def test_gradients_that_are_new_tensors_each_step(monkeypatch):
     """As a backward pass makes them: other memory, also aligned in another way; they need no closer look."""
     torch = pytest.importorskip("torch")
-    looked, known = [], arrays_cuda.view
+    looked, known = [], gpu_arrays.view
 
     def view(a, name):
-        if not arrays_cuda.is_tensor(a):
+        if not gpu_arrays.is_tensor(a):
             return known(a, name)
         looked.append(name)
-        return arrays_cuda.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+        return gpu_arrays.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
 
-    monkeypatch.setattr(arrays_cuda, "view", view)
+    monkeypatch.setattr(gpu_arrays, "view", view)
     dev, sizes = Emulated(), (37, 5, 20)
     params = [torch.from_numpy(tame(n, np.float32, n)) for n in sizes]
     want = [p.numpy().copy() for p in params]
     plan, reference = (
         made("rules.sgd", ["a", "b", "c"], given, [[None, *NOTHING]] * 3, [0] * 3, [SGD.stages], [0] * 3, [0.0] * 3)
-        for made, given in ((functools.partial(engine_cuda.Plan, dev), params), (step.Plan, want))
+        for made, given in ((functools.partial(gpu_engine.Plan, dev), params), (step.Plan, want))
     )
     for t in range(6):
         rooms = [torch.zeros(64) for _ in sizes]
@@ -236,7 +239,7 @@ def test_shared_memory_is_refused():
         plan.step([grads[0], grads[0]], Given(groups, 1.0), zero=True)
     a = tame(20, np.float32)
     with pytest.raises(ValueError, match="share memory"):
-        engine_cuda.Plan(dev, "rules.sgd", ["a", "b"], [Foreign(a), Foreign(a)], [[None, *NOTHING]] * 2, [0, 0],
+        gpu_engine.Plan(dev, "rules.sgd", ["a", "b"], [Foreign(a), Foreign(a)], [[None, *NOTHING]] * 2, [0, 0],
                          [groups[0].stages], [0, 0], [0.0, 0.0])  # fmt: skip
 
 
@@ -261,6 +264,6 @@ def test_pyopt_does_not_need_it():
     import subprocess
     import sys
 
-    code = "import sys, pyopt; assert not [m for m in sys.modules if 'engine_cuda' in m or m in ('numba', 'cuda')]"
+    code = "import sys, pyopt; assert not {'pyopt.kernels.cuda.plan', 'numba', 'cuda'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert pyopt

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from helpers import GRADIENTS, everything
-from pyopt.kernels import compile_cuda, step_cuda
-from pyopt.kernels.columns_cuda import Column, Combination
-from pyopt.kernels.kernels_cuda import CatchUp, Lag, Leaves, Prepare, Rows, Sums, Update
-from pyopt.kernels.memory_cuda import SIZES
+from pyopt.kernels.cuda import compiler
+from pyopt.kernels.cuda.device import pipeline
+from pyopt.kernels.cuda.device.intrinsics import SIZES
+from pyopt.kernels.cuda.device.operands import Column, Combination
+from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Prepare, Rows, Sums, Update
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
@@ -51,7 +52,7 @@ def full():
 
 def ptx_of(kernel, cc=HOPPER):
     """Return the PTX of a kernel, linked as its machine code is."""
-    text = compile_cuda.link(kernel, cc, "ptx").decode().rstrip("\0")
+    text = compiler.link(kernel, cc, "ptx").decode().rstrip("\0")
     assert len(re.findall(r"\.entry", text)) == 1
     return text
 
@@ -105,7 +106,7 @@ def check_update(c):
     found = clean(ptx)
     assert parameters(ptx) == ["u64"] * 3
     each = 16 // SIZES[c.real]  # scalars in one access
-    scalars = step_cuda.Places(c).count
+    scalars = pipeline.Places(c).count
     unused = c.real == "f64" and c.ema is None and not c.clip  # two neighbours
     fixed = 1 + c.record // 2 + 2 + 1 + scalars // each - unused  # chunk, static words, gradient, head and body of row
     clear = -(-c.width * c.g.size // 16) if c.zero else 0
@@ -116,7 +117,7 @@ def check_update(c):
     assert stores == copies * (vectors(c, c.written) + clear), (c.name, found)
     rest = scalars % each  # one by one
     if c.proxes and not c.uniform:
-        rest -= step_cuda.Places(c).step >= scalars - rest  # of which Adam needs no step: it has one for each element
+        rest -= pipeline.Places(c).step >= scalars - rest  # of which Adam needs no step: it has one for each element
     narrow = sums(found, r"ld\.global\.([fubs]\d+|v2\.[fub]32)")
     single = len(c.read) + (c.p.rounding == "remainder")
     assert narrow - rest in (single, 2 * single), (c.name, found)
@@ -169,7 +170,7 @@ def test_rows(storage, picked):
     found = clean(ptx)
     assert sums(found, r"st\.global\.(v4\.[fub]32|v2\.[fub]64)") == vectors(c, c.written)
     fours = (c.p, *c.read)  # read for the sums: before the step, and for that of the new weights
-    fixed = 1 + step_cuda.Places(c).count // (16 // SIZES[c.real]) - (c.real == "f64")  # of a row; two are not used
+    fixed = 1 + pipeline.Places(c).count // (16 // SIZES[c.real]) - (c.real == "f64")  # of a row; two are not used
     loads = sums(found, r"ld\.global\.(v4\.[fub]32|v2\.f64)") - fixed
     assert loads == vectors(c, c.read) + sum(4 * x.size // 16 for x in fours), found
     assert sums(found, r"ld\.global\.v2\.[fub]32") == sum(x.size == 2 for x in fours), found
@@ -235,7 +236,7 @@ def registers(kernel, cc):
     """Return how many registers a kernel takes, by the assembler inside nvJitLink; nothing is kept elsewhere."""
     from cuda.bindings import nvjitlink
 
-    code, told = compile_cuda.ltoir(kernel, cc), [*compile_cuda.options(kernel, cc), "-verbose"]
+    code, told = compiler.ltoir(kernel, cc), [*compiler.options(kernel, cc), "-verbose"]
     handle = nvjitlink.create(len(told), told)
     nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
     nvjitlink.complete(handle)
@@ -295,8 +296,8 @@ def test_numpy_2_5_will_do():
     code = """
 import numpy
 vars(numpy).pop("row_stack", None)
-from pyopt.kernels import compile_cuda, kernels_cuda
-assert compile_cuda.ltoir(kernels_cuda.Lag(), (9, 0))
+from pyopt.kernels.cuda import compiler, entry_points
+assert compiler.ltoir(entry_points.Lag(), (9, 0))
 assert "row_stack" not in vars(numpy)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
@@ -306,8 +307,8 @@ def test_the_same_code_in_every_process(tmp_path):
     """Two processes write the same bytes, or the cache would depend on who came first."""
     code = """
 import hashlib
-from pyopt.kernels import compile_cuda, kernels_cuda
-code = compile_cuda.link(kernels_cuda.Leaves("f32"), (9, 0))
+from pyopt.kernels.cuda import compiler, entry_points
+code = compiler.link(entry_points.Leaves("f32"), (9, 0))
 print(hashlib.sha256(code).hexdigest())
 """
     made = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -7,12 +7,15 @@ import pyopt
 from device import Emulated, Foreign, runnable
 from helpers import everything, make, outcome, run, same, stepping, tame
 from pyopt import L1
-from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, codecs, engine_cuda, norms, norms_cuda, row_sums_cuda, rows_cuda
-from pyopt.kernels.columns_cuda import Column
-from pyopt.kernels.kernels_cuda import CatchUp
-from pyopt.kernels.memory_cuda import Plain
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda.device import grad_norm, row_sums, whole_rows
+from pyopt.kernels.cuda.device.intrinsics import Plain
+from pyopt.kernels.cuda.device.operands import Column
+from pyopt.kernels.cuda.entry_points import CatchUp
+from pyopt.kernels.numerics import codecs, reductions
 from pyopt.kernels.rules import RULES
+from pyopt.optim.group import OPTIONS, Given, Group
 
 SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
 
@@ -165,15 +168,15 @@ def test_rows_longer_than_a_leaf(by):
 
 def test_the_sum_of_a_long_row_is_that_of_the_tree():
     """Of any number of leaves: whole rows of so many are slow in plain Python."""
-    block, finish, rng = row_sums_cuda.fold_block(Plain()), row_sums_cuda.fold_levels(Plain()), np.random.default_rng(0)
+    block, finish, rng = row_sums.fold_block(Plain()), row_sums.fold_levels(Plain()), np.random.default_rng(0)
     for count in range(1, 300):
-        leaves, kept = rng.normal(size=count) ** 9, np.zeros(rows_cuda.FACTORS)
-        for k in range(0, count, row_sums_cuda.TOGETHER):
-            few = leaves[k : k + row_sums_cuda.TOGETHER]
-            kept[: few.size * norms_cuda.ROW : norms_cuda.ROW] = few
-            block(kept, np.uint64(k // row_sums_cuda.TOGETHER), np.uint64(count - k))
-        finish(kept, np.uint64(-(-count // row_sums_cuda.TOGETHER)))
-        assert kept[0] == norms.fold(list(leaves)), count
+        leaves, kept = rng.normal(size=count) ** 9, np.zeros(whole_rows.FACTORS)
+        for k in range(0, count, row_sums.TOGETHER):
+            few = leaves[k : k + row_sums.TOGETHER]
+            kept[: few.size * grad_norm.ROW : grad_norm.ROW] = few
+            block(kept, np.uint64(k // row_sums.TOGETHER), np.uint64(count - k))
+        finish(kept, np.uint64(-(-count // row_sums.TOGETHER)))
+        assert kept[0] == reductions.fold(list(leaves)), count
 
 
 def test_a_step_of_rows_that_is_not_finite(by):
@@ -224,9 +227,9 @@ def test_a_table_without_a_gradient_lags_on(by):
 ])  # fmt: skip
 def test_rows_that_are_refused(indices, values, error, word):
     dev = Emulated()
-    p = arrays_cuda.Array(dev, (5, 3), (3, 1), "f64")
+    p = gpu_arrays.Array(dev, (5, 3), (3, 1), "f64")
     p.set(1.0)
-    plan = engine_cuda.Plan(dev, "rules.sgd", ["p"], [p], [[None] * 5], [0], [SGD.stages], [0], [0.0])
+    plan = gpu_engine.Plan(dev, "rules.sgd", ["p"], [p], [[None] * 5], [0], [SGD.stages], [0], [0.0])
     with pytest.raises(error, match=word):
         plan.step_rows(0, np.array(indices), Foreign(values), Given([SGD], 1.0), 1.0)
     assert (p.get() == 1).all()

@@ -94,7 +94,7 @@ def test_a_changed_source_is_compiled_anew(stub, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(Path(pyopt.__file__).parent, copy / "pyopt", ignore=shutil.ignore_patterns("kernels"))
     shutil.copytree(Path(pyopt.kernels.__file__).parent, copy / "pyopt" / "kernels")
-    code = "from pyopt.kernels import compile_cuda; print(compile_cuda.sources())"
+    code = "from pyopt.kernels.cuda import compiler; print(compiler.sources())"
 
     def made():
         return subprocess.run([sys.executable, "-c", code], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},
@@ -102,6 +102,6 @@ def test_a_changed_source_is_compiled_anew(stub, tmp_path):
 
     before = made()
     assert made() == before
-    with (copy / "pyopt" / "kernels" / "memory_cuda.py").open("a") as file:
+    with (copy / "pyopt" / "kernels" / "cuda/device/intrinsics.py").open("a") as file:
         file.write("# changed\n")
     assert made() != before

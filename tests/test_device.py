@@ -6,8 +6,9 @@ import pytest
 import pyopt
 from device import Emulated, Foreign, device
 from helpers import everything, gradients, make, same_bits, tame
-from pyopt import _device
-from pyopt.kernels import arrays_cuda, tensors_cuda
+from pyopt.arrays import gpu as on_gpus
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import tensor_list
 from pyopt.kernels.rules import RULES
 
 
@@ -15,13 +16,13 @@ from pyopt.kernels.rules import RULES
 def gpu(request, monkeypatch):
     """A device that all arrays with a CUDA interface are on."""
     found = device(request.param)
-    monkeypatch.setattr(_device, "gpu_of", lambda a: found)
+    monkeypatch.setattr(on_gpus, "gpu_of", lambda a: found)
     return found
 
 
 def put(gpu, a):
     """Return an array on the device."""
-    made = arrays_cuda.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), arrays_cuda.KINDS[str(a.dtype)])
+    made = gpu_arrays.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), gpu_arrays.KINDS[str(a.dtype)])
     made.set(a)
     return made
 
@@ -162,16 +163,16 @@ def test_tensors_share_their_memory():
 def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):
     """A backward pass makes new tensors in the memory of the old ones: what a step knows of them still holds."""
     torch = pytest.importorskip("torch")
-    known = arrays_cuda.view
+    known = gpu_arrays.view
 
     def view(a, name):
-        if not arrays_cuda.is_tensor(a):
+        if not gpu_arrays.is_tensor(a):
             return known(a, name)
-        return arrays_cuda.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+        return gpu_arrays.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
 
-    monkeypatch.setattr(arrays_cuda, "view", view)
+    monkeypatch.setattr(gpu_arrays, "view", view)
     params = [torch.zeros(6, 2), torch.zeros(3)]
-    found = tensors_cuda.Tensors(["a", "b"], params, [[None] * 5] * 2)
+    found = tensor_list.Tensors(["a", "b"], params, [[None] * 5] * 2)
     grads = [torch.ones(6, 2), torch.ones(3)]
 
     def looked(*given):

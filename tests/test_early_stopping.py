@@ -9,7 +9,7 @@ import pytest
 
 import pyopt
 from helpers import refused, same_bits
-from pyopt import early_stopping
+from pyopt.training import early_stopping
 
 NAN, INF = math.nan, math.inf
 

@@ -196,7 +196,7 @@ def test_a_seed_gives_the_same_bits(cls, rule, isa):
     for threads in (1, 2):
         pyopt.set_num_threads(threads)
         found.append(bits(made(cls, rule=rule, **more).fit(x, y)))
-    with pyopt.kernels.isa.use("baseline" if "baseline" in pyopt.kernels.isa.available() else "neon"):
+    with pyopt.kernels.cpu.isa.use("baseline" if "baseline" in pyopt.kernels.cpu.isa.available() else "neon"):
         found.append(bits(made(cls, rule=rule, **more).fit(x, y)))
     assert found[0] == found[1] == found[2]
     assert bits(made(cls, rule=rule, random_state=1, **more).fit(x, y)) != found[0]

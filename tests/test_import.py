@@ -85,9 +85,9 @@ def test_show_config(capsys):
         assert key in printed
         assert str(value) in printed
     assert config["threads"] == pyopt.get_num_threads()
-    assert kernels.isa.active() in config["instruction set"]
+    assert kernels.cpu.isa.active() in config["instruction set"]
 
 
-@pytest.mark.parametrize("name", [name for name in kernels.isa.NAMES if name not in kernels.isa.available()])
+@pytest.mark.parametrize("name", [name for name in kernels.cpu.isa.NAMES if name not in kernels.cpu.isa.available()])
 def test_show_config_says_why_something_is_missing(name):
     assert pyopt.show_config()[f"not available: {name}"]

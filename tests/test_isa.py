@@ -12,13 +12,13 @@ import pytest
 
 import pyopt
 from pyopt import kernels
-from pyopt.kernels import engine, isa
+from pyopt.kernels.cpu import engine, isa
 
 
 def start(wanted):
     """Import pyopt in a new process under PYOPT_ISA and step; return the exit status and what was printed."""
     text = (
-        "import numpy as np, pyopt; from pyopt.kernels import isa; w = np.ones(1000);"
+        "import numpy as np, pyopt; from pyopt.kernels.cpu import isa; w = np.ones(1000);"
         "pyopt.Adam([w], lr=0.1).step([w * 2]); print(isa.active(), w.sum().hex())"
     )
     environment = os.environ | {"PYOPT_ISA": wanted}
@@ -95,7 +95,7 @@ def test_features_are_those_of_the_cpu():
 
 def disassembly(name):
     """Return the machine code of one table of tile functions, by function."""
-    path = next(Path(kernels.__file__).parent.glob(f"_tiles_{name}.*.so"))
+    path = next(Path(kernels.__file__).parent.glob(f"cpu/_tiles_{name}.*.so"))
     text = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True
     ).stdout

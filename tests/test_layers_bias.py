@@ -9,7 +9,7 @@ import pyopt
 from helpers import refused, same_bits, tame, wild
 from pyopt import layers
 from pyopt.kernels.layers import bias_gelu, bias_relu
-from pyopt.kernels.normal import normal
+from pyopt.kernels.numerics.normal import normal
 
 SHAPES = ((0, 3), (1, 1), (3, 0), (65, 1), (64, 7), (130, 31), (5, 4, 33), (67, 997), (7,), (1, 40_000))
 FORMS = [(bias_relu, (), layers.bias_relu, layers.bias_relu_backward)] + [

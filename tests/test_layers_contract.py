@@ -10,8 +10,9 @@ import pytest
 from contract import broken, layer_faults
 from helpers import same_bits, wild
 from pyopt import kernels, layers
-from pyopt.kernels import isa, normal, norms, numerics, philox
+from pyopt.kernels.cpu import isa
 from pyopt.kernels.layers import LAYERS, batch_norm, bias_gelu, bias_relu, dropout, layer_norm, linear
+from pyopt.kernels.numerics import elementary, normal, philox, reductions
 
 FOLDER = Path(kernels.__file__).parent / "layers"
 N = 400
@@ -87,7 +88,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow an
 def test_gpu_forms_of_numbers(dtype):
     x = np.concatenate([wild(N - 100, dtype, 1), np.linspace(-100, 0, 100).astype(dtype)])
     x = np.where(x > 0, -x, x)
-    same_bits(each(device("numerics", "exp"), dtype, x)[0], numerics.exp(x))
+    same_bits(each(device("numerics", "exp"), dtype, x)[0], elementary.exp(x))
     for got, want in zip(each(device("normal"), dtype, -x), normal.normal(-x), strict=True):
         same_bits(got, want)
 
@@ -125,8 +126,8 @@ def test_gpu_forms_of_norms(dtype, columns):
     mine = [a[0] for a in batch_norm.factors(np.array([w]), mean, want[3])]
     same_bits(each(device("layers.batch_norm", "batch_norm_forward"), dtype, x[0], *mine, b[0])[0], want[0][0, 0])
     want = batch_norm.reference_backward(*planes, np.array([w]), mean, inv_std)
-    total = norms.row_sum(wide[0])
-    product = norms.row_sum(wide[0] * (wide[1] - mean)) * inv_std
+    total = reductions.row_sum(wide[0])
+    product = reductions.row_sum(wide[0] * (wide[1] - mean)) * inv_std
     shares = [a[0] for a in batch_norm.shares(planes[1], total, product, inv_std)]
     got = each(device("layers.batch_norm", "batch_norm_backward"), dtype, dy[0], x[0], *factors, *shares)[0]
     same_bits(got, want[0][0, 0])
@@ -141,8 +142,8 @@ def test_gpu_forms_of_norms(dtype, columns):
     form = device("layers.layer_norm", "layer_norm_backward")
     want = layer_norm.reference_backward(dy, x, weight[0], mean, inv_std)[0][0]
     g = wide[0] * weight.astype(np.float64)
-    share = (norms.row_sum(g) / N).astype(dtype)[0]
-    slope = (norms.row_sum(g * (wide[1] - mean)) * inv_std * inv_std / N).astype(dtype)[0]
+    share = (reductions.row_sum(g) / N).astype(dtype)[0]
+    slope = (reductions.row_sum(g * (wide[1] - mean)) * inv_std * inv_std / N).astype(dtype)[0]
     same_bits(each(form, dtype, dy[0], x[0], weight[0], high, low, scale, share, slope)[0], want)
     even = np.resize(np.array([1.0, -1.0], dtype), (1, N))  # mean 0, variance 1
     want = layer_norm.reference_forward(even, weight[0], bias[0], 3.0)

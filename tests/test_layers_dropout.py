@@ -5,8 +5,8 @@ import pytest
 
 import pyopt
 from helpers import refused, same_bits, tame, wild
-from pyopt.kernels import philox
 from pyopt.kernels.layers import dropout
+from pyopt.kernels.numerics import philox
 
 SHAPES = (
     (0,),

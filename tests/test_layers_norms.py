@@ -6,8 +6,8 @@ import pytest
 import pyopt
 from helpers import refused, same_bits, tame, wild
 from pyopt import layers
-from pyopt.kernels import norms
 from pyopt.kernels.layers import batch_norm, layer_norm
+from pyopt.kernels.numerics import reductions
 
 IMAGES = (
     (0, 3),
@@ -94,11 +94,11 @@ def test_layer_norm_has_the_bits_of_the_reference(isa, storage, threads):
 
 def test_the_sums_of_the_references_are_sums():
     terms = tame((131, 3, 45), np.float64)
-    np.testing.assert_allclose(norms.batch_sum(terms), terms.sum(axis=(0, 2)), rtol=1e-12)
-    np.testing.assert_allclose(norms.row_sum(terms[:, 0]), terms[:, 0].sum(axis=1), rtol=1e-11)
+    np.testing.assert_allclose(reductions.batch_sum(terms), terms.sum(axis=(0, 2)), rtol=1e-12)
+    np.testing.assert_allclose(reductions.row_sum(terms[:, 0]), terms[:, 0].sum(axis=1), rtol=1e-11)
     # the tree: two leaves of 64, one of 3; within a leaf in order, because there is one term a sample
     plain = [sum(part, 0.0) for part in np.split(terms[:, 0, 0], [64, 128])]
-    assert norms.batch_sum(terms[:, :1, :1])[0] == (plain[0] + plain[1]) + plain[2]
+    assert reductions.batch_sum(terms[:, :1, :1])[0] == (plain[0] + plain[1]) + plain[2]
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])

@@ -7,8 +7,8 @@ import pytest
 
 import pyopt
 from helpers import same_bits, tame, wild
-from pyopt.kernels.models import MODELS, linear_sgd, moments, sparse_sgd
-from pyopt.kernels.models.linear_sgd import Penalties
+from pyopt.kernels.linear_models import MODELS, linear_sgd, moments, sparse_sgd
+from pyopt.kernels.linear_models.linear_sgd import Penalties
 
 LOSSES = ("squared", "logistic")
 PULLS = (

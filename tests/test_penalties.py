@@ -8,8 +8,8 @@ import pytest
 import golden
 import pyopt
 from helpers import refused, same_bits, some_penalty, stepping, tame, wild
-from pyopt.kernels import isa as instruction_sets
-from pyopt.kernels import norms
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import reductions
 from pyopt.kernels.penalties import PENALTIES
 
 ROWS = [
@@ -32,7 +32,7 @@ def test_golden(kind, arguments, value, gradient, step, proximal, dtype, isa):
 def test_value_has_the_bits_of_the_tree(penalty, dtype, n):
     p = tame(n, dtype)
     some = some_penalty(penalty)
-    want = norms.tree_sum(penalty.terms(p, *map(dtype, some.scalars())))
+    want = reductions.tree_sum(penalty.terms(p, *map(dtype, some.scalars())))
     assert math.isclose(want, math.fsum(penalty.terms(p, *map(dtype, some.scalars()))), rel_tol=1e-13)
     for by in instruction_sets.available():
         for threads in (1, 2, 3):

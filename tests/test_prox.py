@@ -7,8 +7,8 @@ import pytest
 
 import pyopt
 from helpers import GRADIENTS, LARGE, gradients, refused, run, same, same_bits, some_penalty, stepping, tame, wild
-from pyopt.kernels import engine
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import engine
+from pyopt.kernels.cpu import isa as instruction_sets
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 

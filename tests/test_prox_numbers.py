@@ -9,8 +9,8 @@ import pytest
 
 import pyopt
 from helpers import refused, same_bits, tame, wild
-from pyopt.kernels import engine
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import engine
+from pyopt.kernels.cpu import isa as instruction_sets
 from pyopt.kernels.penalties import PENALTIES
 from test_cuda_forms import device_form
 

@@ -8,8 +8,8 @@ import pytest
 
 import golden
 from helpers import make, run, same_bits, stepping, wild
-from pyopt.kernels import isa as instruction_sets
-from pyopt.kernels import norms, numerics, numerics_cuda
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import elementary, elementary_cuda, reductions
 from pyopt.kernels.rules import RULES
 
 ROWS = [pytest.param(RULES[name], *row, id=f"{name}-{row[0]}") for name in golden.RULES for row in golden.RULES[name]]
@@ -56,27 +56,27 @@ def test_scalars_round_once(rule):
 
 def test_sign_spells_out_nan_and_zero(dtype):
     x = np.array([2, -3, 0.0, -0.0, np.nan, np.inf, -np.inf], dtype)
-    same_bits(numerics.sign(x), np.array([1, -1, 0, 0, 0, 1, -1], dtype))
+    same_bits(elementary.sign(x), np.array([1, -1, 0, 0, 0, 1, -1], dtype))
 
 
 def test_maximum_keeps_the_first_beside_a_nan(dtype):
     a = np.array([1, np.nan, 1, np.nan, 0.0, -0.0, np.inf], dtype)
     b = np.array([2, 1, np.nan, np.nan, -0.0, 0.0, -np.inf], dtype)
-    same_bits(numerics.maximum(a, b), np.array([2, np.nan, 1, np.nan, 0.0, -0.0, np.inf], dtype))
+    same_bits(elementary.maximum(a, b), np.array([2, np.nan, 1, np.nan, 0.0, -0.0, np.inf], dtype))
 
 
 def test_flush_replaces_subnormals_only(dtype):
     info = np.finfo(dtype)
     x = np.array([info.tiny, -info.tiny, info.tiny / 2, -info.tiny / 2, info.smallest_subnormal, -0.0, np.nan], dtype)
-    same_bits(numerics.flush(x), np.array([info.tiny, -info.tiny, 0, 0, 0, 0, np.nan], dtype))
+    same_bits(elementary.flush(x), np.array([info.tiny, -info.tiny, 0, 0, 0, 0, np.nan], dtype))
 
 
 @pytest.mark.parametrize("name", ["sqrt", "sign", "maximum", "flush"])
 def test_numerics_on_one_number(dtype, name):
     arrays = [wild(3000, dtype, i) for i in range(2 if name == "maximum" else 1)]
     with np.errstate(all="ignore"):
-        one = [getattr(numerics_cuda, name)(*xs) for xs in zip(*arrays, strict=True)]
-        many = getattr(numerics, name)(*arrays)
+        one = [getattr(elementary_cuda, name)(*xs) for xs in zip(*arrays, strict=True)]
+        many = getattr(elementary, name)(*arrays)
     assert {type(y) for y in one} == {dtype}, "a device function must keep the type of its argument"
     same_bits(np.array(one), many, name)
 
@@ -87,20 +87,20 @@ def test_power(x):
     for n in [0, 1, 2, 3, 7, 64, 1000, 12345]:
         exact = fractions.Fraction(x) ** n
         if exact == 0 or exact > fractions.Fraction(2.3e-308):
-            assert math.isclose(numerics.power(x, n), float(exact), rel_tol=1.2e-16 * (2 * n + 1))
+            assert math.isclose(elementary.power(x, n), float(exact), rel_tol=1.2e-16 * (2 * n + 1))
 
 
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 4095, 4096, 4097, 3 * 4096, 5 * 4096 + 17])
 def test_tree_sum(n):
     terms = np.random.default_rng(n).normal(size=n)
-    assert math.isclose(norms.tree_sum(terms), math.fsum(terms), rel_tol=0, abs_tol=1e-14 * max(1, n))
+    assert math.isclose(reductions.tree_sum(terms), math.fsum(terms), rel_tol=0, abs_tol=1e-14 * max(1, n))
 
 
 def test_tree_sum_has_the_documented_order():
     """A plain sum would lose each 1 beside 1e16; here both stand in lane 1 and meet before."""
     terms = np.zeros(64)
     terms[0], terms[1], terms[33] = 1e16, 1.0, 1.0
-    assert norms.tree_sum(terms) == 1e16 + 2
+    assert reductions.tree_sum(terms) == 1e16 + 2
     leaves = np.zeros(3 * 4096)  # the third leaf is carried up: (1e16 + 1) + 1 and not 1e16 + (1 + 1)
     leaves[0], leaves[4096], leaves[8192] = 1e16, 1.0, 1.0
-    assert norms.tree_sum(leaves) == 1e16
+    assert reductions.tree_sum(leaves) == 1e16

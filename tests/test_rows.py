@@ -7,7 +7,7 @@ import pytest
 
 import pyopt
 from helpers import everything, make, outcome, refused, same, same_bits, stepping, tame
-from pyopt.kernels import codecs
+from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
 
 ROWS, WIDTH = 400, 37

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import EDGES, LARGE, everything, gradients, like, make, run, same, tame, variants, wild
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import isa as instruction_sets
 
 
 def arrays(sizes, dtype, seed=1):

@@ -13,8 +13,9 @@ import pytest
 
 import pyopt
 from helpers import outcome, refused, same
-from pyopt import _cycles, _plateau, _schedule
 from pyopt import schedules as s
+from pyopt.schedules import base as schedule_base
+from pyopt.schedules import cycles, decays, plateau
 
 SOME = [
     s.Constant(0.3),
@@ -105,10 +106,10 @@ def test_cosine_against_its_chained_form():
 
 def test_elementary_functions():
     x = np.linspace(0, 1, 10_001)
-    np.testing.assert_allclose([_schedule.cos_pi(v) for v in x], np.cos(np.pi * x), rtol=0, atol=6e-16)
-    assert [_schedule.cos_pi(v) for v in (0.0, 0.5, 1.0)] == [1.0, 0.0, -1.0]
+    np.testing.assert_allclose([schedule_base.cos_pi(v) for v in x], np.cos(np.pi * x), rtol=0, atol=6e-16)
+    assert [schedule_base.cos_pi(v) for v in (0.0, 0.5, 1.0)] == [1.0, 0.0, -1.0]
     for base, exponent in itertools.product((0.0, 0.3, 1.0, 1.1), (0.0, 0.5, 1.0, 2.5, 9.0)):
-        assert _schedule.power(base, exponent) == pytest.approx(base**exponent, rel=1e-15)
+        assert schedule_base.power(base, exponent) == pytest.approx(base**exponent, rel=1e-15)
 
 
 def test_bits_do_not_depend_on_the_c_library(monkeypatch):
@@ -204,7 +205,7 @@ def test_others_are_not_equal():
 
 def test_every_schedule_is_among_the_samples():
     assert {type(schedule) for schedule in SOME} == set(KINDS)
-    assert [t for m in (s, _cycles, _plateau) for t in [doctest.testmod(m)] if t.failed or t.attempted < 4] == []
+    assert [t for m in (decays, cycles, plateau) for t in [doctest.testmod(m)] if t.failed or t.attempted < 4] == []
     for kind in KINDS:
         for f in fields(kind):
             assert f"{f.name}" in kind.__doc__, f"{f.name} of {kind.__name__} is not documented"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import refused, same_bits, tame, wild
-from pyopt.kernels.models import softmax
+from pyopt.kernels.linear_models import softmax
 
 
 def test_bits_of_the_reference(isa, dtype):

@@ -6,7 +6,7 @@ import pytest
 import pyopt
 from helpers import same_bits, tame, wild
 from pyopt.kernels.layers import linear
-from pyopt.kernels.models import sparse_linear
+from pyopt.kernels.linear_models import sparse_linear
 
 
 def problem(rows, inputs, outputs, dtype, make, share=0.4):

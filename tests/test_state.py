@@ -24,8 +24,8 @@ from helpers import (
     variants,
     wild,
 )
-from pyopt.kernels import codecs
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import codecs
 
 SIZES = (130, 1, 0, 1024, 7)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from helpers import GRADIENTS, everything, gradients, make, run, same, same_bits, some_penalty, stepping, tame, wild
 from pyopt import L1, L2, Box, ElasticNet, GroupLasso, HuberL1, MaxNorm, NonNegative
-from pyopt.kernels import codecs
-from pyopt.kernels import isa as instruction_sets
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
 
 BACKENDS = ["reference", *instruction_sets.available()]

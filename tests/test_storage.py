@@ -8,7 +8,7 @@ import pytest
 
 import pyopt
 from helpers import everything, make, outcome, refused, run, same, same_bits, stepping, tame, variants, wild
-from pyopt.kernels import codecs
+from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -5,7 +5,8 @@ import pytest
 
 import pyopt
 from helpers import same_bits, tame
-from pyopt.kernels import engine, isa, norms, philox
+from pyopt.kernels.cpu import engine, isa
+from pyopt.kernels.numerics import philox, reductions
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -27,23 +28,23 @@ def test_blocks_do_not_change_a_sum(isa, threads, block):
     got = engine.sweep(
         tiles(isa), "losses.squared_error", (x, y, np.empty_like(x)), (8, 8, 8), (x.size,), (1.0,), True, block=block
     )
-    assert got == norms.tree_sum((x - y) * (x - y))
+    assert got == reductions.tree_sum((x - y) * (x - y))
 
 
 def test_rows_fold_in_pairs(isa):
     for rows in (0, 1, 2, 3, 5, 64, 67):
         sums = tame((max(rows, 1), 11), np.float64, rows)
-        want = norms.fold(list(sums.copy()))
-        engine.sweep(tiles(isa), "norms.fold_rows", (sums,), (8,), (11, rows, 11), block=4)
+        want = reductions.fold(list(sums.copy()))
+        engine.sweep(tiles(isa), "reductions.fold_rows", (sums,), (8,), (11, rows, 11), block=4)
         same_bits(sums[0], want, f"{rows} rows")
 
 
 def test_more_than_a_tile_takes_is_refused():
     x = np.ones(4)
     with pytest.raises(ValueError, match="11 arrays, 1 sizes"):
-        engine.sweep(isa.tiles(), "norms.nonfinite", (x,) * 11, (8,) * 11, (4,))
+        engine.sweep(isa.tiles(), "reductions.nonfinite", (x,) * 11, (8,) * 11, (4,))
     with pytest.raises(ValueError, match="1 arrays, 13 sizes"):
-        engine.sweep(isa.tiles(), "norms.nonfinite", (x,), (8,), (4,) * 13)
+        engine.sweep(isa.tiles(), "reductions.nonfinite", (x,), (8,), (4,) * 13)
 
 
 def test_more_arrays_of_16_bits_than_there_is_room_for_are_refused():

@@ -16,7 +16,7 @@ import pytest
 
 import pyopt
 from helpers import everything, gradients, make, outcome, run, same, same_bits, tame, wild
-from pyopt.kernels import engine, threads
+from pyopt.kernels.cpu import engine, threads
 from pyopt.kernels.rules import RULES
 
 LARGE = 200_003
@@ -255,7 +255,7 @@ def test_interrupt_finds_all_or_nothing(name):
     text = f"""
         import random, signal
         import numpy as np, pyopt
-        from pyopt.kernels import isa
+        from pyopt.kernels.cpu import isa
         random.seed(1)
         pyopt.set_num_threads(2)
         make = lambda ps: pyopt.{OPTION[name]}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 import pyopt
-from pyopt.kernels import arrays_cuda, device_cuda
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import driver
 
 
-def put(values: np.ndarray) -> arrays_cuda.Array:
+def put(values: np.ndarray) -> gpu_arrays.Array:
     """Return a copy on the GPU."""
-    kind = arrays_cuda.KINDS[values.dtype.name]
-    made = arrays_cuda.Array(device_cuda.find(0), values.shape, arrays_cuda.contiguous(values.shape), kind)
+    kind = gpu_arrays.KINDS[values.dtype.name]
+    made = gpu_arrays.Array(driver.find(0), values.shape, gpu_arrays.contiguous(values.shape), kind)
     made.set(values)
     return made
 
@@ -21,7 +22,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     shapes = ((1000, 37), (3, 9001), (5,))
 
-    def arrays(dtype: type) -> list[arrays_cuda.Array]:
+    def arrays(dtype: type) -> list[gpu_arrays.Array]:
         return [put(rng.normal(size=shape).astype(dtype)) for shape in shapes]
 
     for dtype in (np.float32, np.float64, np.float16):

@@ -20,7 +20,7 @@ Localizable Features", 2019, https://arxiv.org/abs/1905.04899
 
 import numpy as np
 
-from .. import engine, isa
+from ..cpu import engine, isa
 from .warp import stored
 
 

@@ -37,7 +37,7 @@ https://www.worldcat.org/isbn/0818689447
 
 import numpy as np
 
-from .. import engine, isa
+from ..cpu import engine, isa
 
 
 def reference(images, matrices, colours, boxes, fill, out_height, out_width, edge):

@@ -9,8 +9,9 @@
     dx &= weight * inv_std * (dy - dbias / n - (x - mean) * inv_std * dweight / n)
 
 with mean and var over the n numbers of a channel, in training; dx = weight * inv_std * dy with given moments. x is
-(samples, channels) or (samples, channels, ...). Sums are float64 over the tree of a batch (``norms.py``), of x less the
-first number of its channel, so that a large mean costs the variance no digits; mean and inv_std are kept in float64.
+(samples, channels) or (samples, channels, ...). Sums are float64 over the tree of a batch (``reductions.py``), of x
+less the first number of its channel, so that a large mean costs the variance no digits; mean and inv_std are kept in
+float64.
 Backward reads x again: nothing else of its size is kept.
 
 Running statistics as in torch: running += momentum * (new - running), with the unbiased variance, n - 1 in place of n.
@@ -31,8 +32,9 @@ shift", ICML 2015, https://arxiv.org/abs/1502.03167
 
 import numpy as np
 
-from .. import engine, isa, norms
-from ..numerics import ieee
+from ..cpu import engine, isa
+from ..numerics import reductions
+from ..numerics.elementary import ieee
 
 
 def reference_forward(x, weight, bias, eps, mean=None, variance=None):
@@ -41,7 +43,7 @@ def reference_forward(x, weight, bias, eps, mean=None, variance=None):
         if mean is None:
             wide, at = x.astype(np.float64), shift(x)
             d = wide - _wide(at)
-            mean, variance = moments(norms.batch_sum(d), norms.batch_sum(d * d), at, _count(x))
+            mean, variance = moments(reductions.batch_sum(d), reductions.batch_sum(d * d), at, _count(x))
         inv_std = 1.0 / np.sqrt(variance + eps)
         high, low, scale = factors(weight, mean, inv_std)
         y = ((x - _wide(high)) - _wide(low)) * _wide(scale) + _wide(bias)
@@ -52,8 +54,8 @@ def reference_backward(dy, x, weight, mean, inv_std, given=False):
     """Return dx, dweight and dbias."""
     with np.errstate(all="ignore"):
         wide = dy.astype(np.float64)
-        total = norms.batch_sum(wide)
-        product = norms.batch_sum(wide * (x.astype(np.float64) - _wide(mean))) * inv_std
+        total = reductions.batch_sum(wide)
+        product = reductions.batch_sum(wide * (x.astype(np.float64) - _wide(mean))) * inv_std
         high, low, scale = map(_wide, factors(weight, mean, inv_std))
         share, slope = map(_wide, shares(x, total, product, inv_std))
         dx = dy * scale if given else ((dy - share) - ((x - high) - low) * slope) * scale
@@ -123,14 +125,14 @@ def running(x, running_mean, running_var, momentum, mean, variance):
 def _sums(name, arrays, x):
     """Return two sums for each channel."""
     samples, channels, pixels = x.shape
-    leaves = -(-samples // norms.SAMPLES)
+    leaves = -(-samples // reductions.SAMPLES)
     sums = np.zeros((max(leaves, 1), 2, channels))
     sizes = (leaves * channels, 0, channels, samples, pixels)
     strides = (0,) * (len(arrays) + 1)
     least, most = (32, 512) if pixels == 1 else (1, 16)
     block = max(least, min(most, sizes[0] // (2 * engine.threads())))
     engine.sweep(isa.tiles(), f"layers.batch_norm_{name}", (*arrays, sums), strides, sizes, block=block, first=1)
-    engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * channels, leaves, 2 * channels), block=512)
+    engine.sweep(isa.tiles(), "reductions.fold_rows", (sums,), (8,), (2 * channels, leaves, 2 * channels), block=512)
     return sums[0]
 
 

@@ -8,7 +8,7 @@
 
 with Phi(z) = (1 + erf(z / sqrt 2)) / 2, the normal distribution, and phi its density (``normal.py``). The tanh form has
 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2 = 1 / (1 + e^(-z (a + b z^2))) in place of Phi. x is (rows, columns),
-bias (columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
+bias (columns,); dbias is summed in float64 over the tree of a batch (``reductions.py``).
 
 Accuracy: y and the slope within 6 eps of the exact ones, of the larger of 1 and |z|.
 Ranges: arrays of one storage type, C-contiguous, with shapes that fit; approximate is "none" or "tanh".
@@ -26,10 +26,10 @@ Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016, ht
 
 import numpy as np
 
-from .. import norms
-from ..codecs import encode, wide
-from ..normal import normal
-from ..numerics import exp
+from ..numerics import reductions
+from ..numerics.codecs import encode, wide
+from ..numerics.elementary import exp
+from ..numerics.normal import normal
 from .bias_relu import sweep_leaves, sweep_rows
 
 FORMS = ("none", "tanh")
@@ -49,7 +49,7 @@ def reference_backward(dy, x, bias, approximate="none"):
         z = wide(x) + wide(bias)
         share, slope = _share(z, approximate)
         dx = wide(dy) * (share + z * slope)
-        return encode(dx, x.dtype), encode(norms.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
+        return encode(dx, x.dtype), encode(reductions.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 
 def _share(z, approximate):

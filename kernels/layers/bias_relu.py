@@ -6,7 +6,7 @@
 
     dx &= dy if z > 0 else 0,    dbias = sum dx over rows
 
-x is (rows, columns), bias (columns,); dbias is summed in float64 over the tree of a batch (``norms.py``).
+x is (rows, columns), bias (columns,); dbias is summed in float64 over the tree of a batch (``reductions.py``).
 
 Ranges: arrays of one storage type, C-contiguous, with shapes that fit. TypeError or ValueError else.
 Deviations: none; a NaN in x + bias stays one in y, and lets dy through, as in torch.
@@ -24,9 +24,10 @@ https://icml.cc/Conferences/2010/papers/432.pdf
 
 import numpy as np
 
-from .. import engine, isa, norms
-from ..codecs import encode, wide
-from ..numerics import ieee
+from ..cpu import engine, isa
+from ..numerics import reductions
+from ..numerics.codecs import encode, wide
+from ..numerics.elementary import ieee
 
 
 def reference_forward(x, bias):
@@ -40,7 +41,7 @@ def reference_backward(dy, x, bias):
     with np.errstate(all="ignore"):
         z = wide(x) + wide(bias)
         dx = np.where(z <= 0, z.dtype.type(0), wide(dy))
-        return encode(dx, x.dtype), encode(norms.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
+        return encode(dx, x.dtype), encode(reductions.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 
 def forward(x, bias, y):
@@ -62,10 +63,10 @@ def sweep_rows(name, x, bias, y):
 def sweep_leaves(name, dy, x, bias, dx):
     """Run the backward tile of a layer that adds a bias; return the sum of dx over rows."""
     rows, columns = x.shape
-    leaves = -(-rows // norms.SAMPLES)
+    leaves = -(-rows // reductions.SAMPLES)
     sums, row = np.zeros((max(leaves, 1), columns)), columns * x.itemsize
     arrays, sizes = (dy, x, wide(bias), dx, sums), (rows, 0, columns)
-    engine.sweep(isa.tiles(), name, arrays, (row, row, 0, row, 0), sizes, block=norms.SAMPLES, first=1, out=3)
-    engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (columns, leaves, columns), block=512)
+    engine.sweep(isa.tiles(), name, arrays, (row, row, 0, row, 0), sizes, block=reductions.SAMPLES, first=1, out=3)
+    engine.sweep(isa.tiles(), "reductions.fold_rows", (sums,), (8,), (columns, leaves, columns), block=512)
     with ieee():
         return encode(sums[0], x.dtype)

@@ -28,8 +28,9 @@ https://jmlr.org/papers/v15/srivastava14a.html
 
 import numpy as np
 
-from .. import engine, isa, philox
-from ..codecs import encode, wide
+from ..cpu import engine, isa
+from ..numerics import philox
+from ..numerics.codecs import encode, wide
 
 PAST_CACHES = 2**25  # bytes of y that no cache is likely to keep until somebody reads them
 

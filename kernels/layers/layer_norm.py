@@ -9,7 +9,7 @@
     dx &= inv_std * (g - mean(g) - (x - mean) * inv_std * mean(g * (x - mean) * inv_std)),    g = dy * weight
 
 with mean and var over the numbers of a row. x is (rows, columns). The sums over a row are float64 in 32 lanes, of x
-less its first number; those over rows go over the tree of a batch (``norms.py``). mean and inv_std stay in float64.
+less its first number; those over rows go over the tree of a batch (``reductions.py``). mean and inv_std stay float64.
 
 Ranges: arrays of one storage type, C-contiguous, columns >= 1; eps > 0. TypeError or ValueError else.
 Deviations: none.
@@ -24,9 +24,10 @@ Source: J. L. Ba, J. R. Kiros, G. Hinton, "Layer normalization", 2016, https://a
 
 import numpy as np
 
-from .. import engine, isa, norms
-from ..codecs import encode, wide
-from ..numerics import ieee
+from ..cpu import engine, isa
+from ..numerics import reductions
+from ..numerics.codecs import encode, wide
+from ..numerics.elementary import ieee
 
 
 def reference_forward(x, weight, bias, eps):
@@ -36,9 +37,9 @@ def reference_forward(x, weight, bias, eps):
         double, count = x.astype(np.float64), float(x.shape[1])
         at = np.where(np.isfinite(double[:, 0]), double[:, 0], 0.0)
         d = double - at[:, None]
-        total = norms.row_sum(d)
+        total = reductions.row_sum(d)
         average = total / count
-        variance = (norms.row_sum(d * d) - total * average) / count
+        variance = (reductions.row_sum(d * d) - total * average) / count
         mean = at + average
         inv_std = 1.0 / np.sqrt(np.where(variance < 0, 0.0, variance) + eps)
         y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * wide(weight) + wide(bias)
@@ -52,11 +53,11 @@ def reference_backward(dy, x, weight, mean, inv_std):
         double, count = dy.astype(np.float64), float(x.shape[1])
         d = x.astype(np.float64) - mean[:, None]
         g = double * weight.astype(np.float64)
-        share = (norms.row_sum(g) / count).astype(x.dtype)[:, None]
-        slope = (norms.row_sum(g * d) * inv_std * inv_std / count).astype(x.dtype)[:, None]
+        share = (reductions.row_sum(g) / count).astype(x.dtype)[:, None]
+        slope = (reductions.row_sum(g * d) * inv_std * inv_std / count).astype(x.dtype)[:, None]
         dx = ((dy * weight - share) - _centred(x, mean) * slope) * inv_std.astype(x.dtype)[:, None]
-        dweight = norms.batch_sum((double * (d * inv_std[:, None]))[:, :, None])
-        return encode(dx, stored), encode(dweight, stored), encode(norms.batch_sum(double[:, :, None]), stored)
+        dweight = reductions.batch_sum((double * (d * inv_std[:, None]))[:, :, None])
+        return encode(dx, stored), encode(dweight, stored), encode(reductions.batch_sum(double[:, :, None]), stored)
 
 
 def _centred(x, mean):
@@ -79,12 +80,12 @@ def forward(x, weight, bias, eps, y):
 def backward(dy, x, weight, mean, inv_std, dx):
     """Fill dx; return dweight and dbias. All arrays are checked, and x is (rows, columns)."""
     rows, columns = x.shape
-    leaves, row = -(-rows // norms.SAMPLES), columns * x.itemsize
+    leaves, row = -(-rows // reductions.SAMPLES), columns * x.itemsize
     sums = np.zeros((max(leaves, 1), 2, columns))
     arrays, strides = (dy, x, wide(weight), mean, inv_std, dx, sums), (row, row, 0, 8, 8, row, 0)
     name, sizes = "layers.layer_norm_backward", (rows, 0, columns)
-    engine.sweep(isa.tiles(), name, arrays, strides, sizes, block=norms.SAMPLES, first=1, out=5)
-    engine.sweep(isa.tiles(), "norms.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)
+    engine.sweep(isa.tiles(), name, arrays, strides, sizes, block=reductions.SAMPLES, first=1, out=5)
+    engine.sweep(isa.tiles(), "reductions.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)
     with ieee():
         dbias, dweight = encode(sums[0], x.dtype)
         return dweight, dbias

@@ -23,7 +23,7 @@ Source: P.-S. Laplace, "Sur quelques points du système du monde", 1789, after R
 
 import numpy as np
 
-from ..numerics import magnitude, sign
+from ..numerics.elementary import magnitude, sign
 
 
 def scalars(scale):

@@ -28,7 +28,7 @@ https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
 
 import numpy as np
 
-from ..numerics import exp, log1p, magnitude
+from ..numerics.elementary import exp, log1p, magnitude
 
 
 def scalars(scale):

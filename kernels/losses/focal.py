@@ -33,7 +33,7 @@ https://arxiv.org/abs/1708.02002
 
 import numpy as np
 
-from ..numerics import exp, log1p, magnitude, relu
+from ..numerics.elementary import exp, log1p, magnitude, relu
 
 LABELS = (0.0, 1.0)
 

@@ -21,7 +21,7 @@ Source: C. Cortes, V. Vapnik, "Support-vector networks", 1995, https://doi.org/1
 
 import numpy as np
 
-from ..numerics import gate, relu
+from ..numerics.elementary import gate, relu
 
 LABELS = (-1.0, 1.0)
 

@@ -23,7 +23,7 @@ Source: P. J. Huber, "Robust estimation of a location parameter", 1964, https://
 
 import numpy as np
 
-from ..numerics import magnitude
+from ..numerics.elementary import magnitude
 
 
 def scalars(scale, delta):

@@ -22,7 +22,7 @@ Source: J. Nelder, R. Wedderburn, "Generalized linear models", 1972, https://doi
 
 import numpy as np
 
-from ..numerics import exp_any
+from ..numerics.elementary import exp_any
 
 
 def scalars(scale):

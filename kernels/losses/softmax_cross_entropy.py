@@ -33,8 +33,8 @@ statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-
 
 import numpy as np
 
-from ..codecs import encode, wide
-from ..numerics import exp, log
+from ..numerics.codecs import encode, wide
+from ..numerics.elementary import exp, log
 
 PIECES = (
     "exponential", "gap", "label_slope", "mass", "scale", "slope", "smoothed", "soft_target", "soft_term", "term",

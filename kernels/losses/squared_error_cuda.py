@@ -1,4 +1,4 @@
-from ..numerics_cuda import double
+from ..numerics.elementary_cuda import double
 
 
 def squared_error(prediction, target, factor):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import sign, soft
+from ..numerics.elementary import sign, soft
 from ..spec import Penalty
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import soft
+from ..numerics.elementary import soft
 from ..spec import WIDTH, Penalty
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..numerics import sign, soft
+from ..numerics.elementary import sign, soft
 from ..spec import Penalty
 
 

@@ -1,4 +1,4 @@
-from ..numerics_cuda import sign, soft
+from ..numerics.elementary_cuda import sign, soft
 
 
 def l1_gradient(p, g, alpha):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import log, sign, sqrt
+from ..numerics.elementary import log, sign, sqrt
 from ..spec import WIDTH, Penalty
 
 

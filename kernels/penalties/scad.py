@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..numerics import sign
+from ..numerics.elementary import sign
 from ..spec import Penalty
 
 

@@ -20,7 +20,7 @@ JMLR 2011, https://jmlr.org/papers/v12/duchi11a.html
 [ 0.8331 -1.8311]
 """
 
-from ..numerics import flush, sqrt
+from ..numerics.elementary import flush, sqrt
 from ..spec import Hyper, Rule, State
 
 

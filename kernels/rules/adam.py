@@ -27,7 +27,7 @@ https://arxiv.org/abs/1904.09237
 
 from math import sqrt as root
 
-from ..numerics import flush, maximum, power, sqrt
+from ..numerics.elementary import flush, maximum, power, sqrt
 from ..spec import Hyper, Rule, State
 
 

@@ -22,7 +22,7 @@ Source: X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS
 [ 0.8 -1.8]
 """
 
-from ..numerics import flush, sign
+from ..numerics.elementary import flush, sign
 from ..spec import Hyper, Rule, State
 
 

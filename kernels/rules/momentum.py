@@ -26,7 +26,7 @@ recurrent networks", 2013, https://arxiv.org/abs/1212.0901
 
 from math import inf
 
-from ..numerics import flush
+from ..numerics.elementary import flush
 from ..spec import Hyper, Rule, State
 
 

@@ -27,7 +27,7 @@ sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850
 
 from math import inf
 
-from ..numerics import flush, sqrt
+from ..numerics.elementary import flush, sqrt
 from ..spec import Hyper, Rule, State
 
 

@@ -24,7 +24,7 @@ learning", ICML 2013, https://proceedings.mlr.press/v28/sutskever13.html
 
 from math import inf
 
-from ..numerics import flush
+from ..numerics.elementary import flush
 from ..spec import Hyper, Rule, State
 
 

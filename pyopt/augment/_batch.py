@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
-from .._given import one_of, written
+from ..arrays.backend import Array
 from ..kernels import checks
+from ..validate import one_of, written
 
 LAYOUTS = ("NCHW", "NHWC")
 BORDERS = ("constant", "edge")

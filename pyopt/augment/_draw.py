@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
-from ..kernels import philox
+from ..arrays.backend import Array
+from ..kernels.numerics import philox
 from ._batch import array
 
 PLACES = (

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
-from .._given import natural, one_of
+from ..arrays.backend import Array
 from ..kernels.augment import AUGMENT
 from ..kernels.spec import Hyper
+from ..validate import natural, one_of
 from . import _draw
 from ._batch import BORDERS, LAYOUTS, SIDE, Batch, array
 

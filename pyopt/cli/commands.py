@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import show_config
-from ..kernels.threads import set_num_threads
+from ..kernels.cpu.threads import set_num_threads
 from . import Refused, options, plot_schedule, report, schedule_text, training
 from . import arguments as a
 from . import data as tables

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .._arrays import Array
-from ..kernels import norms
+from ..arrays.backend import Array
+from ..kernels.numerics import reductions
 from . import table
 
 BUNDLED = ("digits", "breast_cancer", "diabetes")
@@ -69,8 +69,8 @@ class Scaling:
 
 def standard(x: Array) -> Scaling:
     """Return what gives columns mean 0 and variance 1; sums are taken in a fixed order, for the same bits anywhere."""
-    shift = np.array([norms.tree_sum(column) for column in x.T]) / len(x)
-    variance = np.array([norms.tree_sum(column * column) for column in (x - shift).T]) / len(x)
+    shift = np.array([reductions.tree_sum(column) for column in x.T]) / len(x)
+    variance = np.array([reductions.tree_sum(column * column) for column in (x - shift).T]) / len(x)
     scale = np.sqrt(variance)
     constant = (x == x[0]).all(axis=0)  # the mean is rounded: the variance need not be 0
     return Scaling(shift, np.where(~constant & (scale > 0) & np.isfinite(scale), scale, 1.0))

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import skops.io
 
-from .._arrays import Array
+from ..arrays.backend import Array
 from ..estimators._models import Linear, Network
-from ..kernels.models import softmax
+from ..kernels.linear_models import softmax
 from .data import Scaling
 
 ENDINGS = (".skops", ".npz")

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._given import one_of
 from ..augment import Images
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
 from ..kernels.spec import Penalty, Projection
+from ..validate import one_of
 
 GRADIENTS = [stem for stem, kind in PENALTIES.items() if not issubclass(kind, Projection)]
 

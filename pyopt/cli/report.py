@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import r2_score
 
-from .._arrays import Array
-from ..kernels import isa
-from ..kernels.threads import get_num_threads
+from ..arrays.backend import Array
+from ..kernels.cpu import isa
+from ..kernels.cpu.threads import get_num_threads
 from .model import Model
 from .table import numbers
 from .training import Race, Run

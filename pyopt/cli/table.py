@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
+from ..arrays.backend import Array
 
 Columns = dict[str, Array]
 

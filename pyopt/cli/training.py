@@ -24,11 +24,11 @@ from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from .. import estimators
-from .._arrays import Array, reference
-from .._given import one_of
-from ..early_stopping import EarlyStopping
+from ..arrays.backend import Array, reference
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
+from ..training.early_stopping import EarlyStopping
+from ..validate import one_of
 from . import data as tables
 from . import model as models
 from . import options

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
-from .._arrays import Array
+from ..arrays.backend import Array
 
 REGRESSION = ("squared_error", "absolute_error", "huber", "poisson")
 CLASSIFICATION = ("log_loss", "hinge", "squared_hinge", "focal")

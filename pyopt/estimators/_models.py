@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
+from ..arrays.backend import Array
 from ..kernels.layers import batch_norm, bias_gelu, bias_relu, dropout, linear
-from ..kernels.models import sparse_linear
+from ..kernels.linear_models import sparse_linear
 
 ACTIVATIONS = {"relu": (bias_relu, ()), "gelu": (bias_gelu, ("none",))}
 EPS, MOMENTUM = 1e-5, 0.1  # of batch norm, as in torch

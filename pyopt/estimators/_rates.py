@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
-from ..kernels.models import moments
+from ..arrays.backend import Array
+from ..kernels.linear_models import moments
 from ..kernels.rules import RULES
 
 DESCENT = ("sgd", "momentum")  # their steps are as long as the gradient; those of the others, about as long as lr

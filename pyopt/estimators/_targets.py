@@ -15,10 +15,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from .._arrays import Array
-from .._given import one_of
-from ..kernels.models import softmax
-from ..kernels.numerics import exp_any
+from ..arrays.backend import Array
+from ..kernels.linear_models import softmax
+from ..kernels.numerics.elementary import exp_any
+from ..validate import one_of
 from ._losses import CLASSIFICATION, REGRESSION, Loss
 from ._rates import centre_and_spread
 

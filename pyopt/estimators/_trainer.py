@@ -15,11 +15,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
-from .._arrays import Array
-from .._given import one_of
-from ..early_stopping import EarlyStopping
-from ..kernels.models import moments
-from ..optim import Optimizer
+from ..arrays.backend import Array
+from ..kernels.linear_models import moments
+from ..optim.optimizer import Optimizer
+from ..training.early_stopping import EarlyStopping
+from ..validate import one_of
 from ._losses import Loss
 from ._progress import Progress
 

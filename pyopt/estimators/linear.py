@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import Array
+from ..arrays.backend import Array
 from ..kernels.layers import linear
-from ..kernels.models import linear_sgd, sparse_linear, sparse_sgd
+from ..kernels.linear_models import linear_sgd, sparse_linear, sparse_sgd
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import Array
-from .._given import one_of
+from ..arrays.backend import Array
+from ..validate import one_of
 from ._docs import documented
 from ._models import ACTIVATIONS, Network
 from ._rates import network_rates

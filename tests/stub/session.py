@@ -10,10 +10,12 @@ import numpy as np
 import device
 import pyopt
 from helpers import everything, gradients, run, same, some_penalty, tame
-from pyopt._group import OPTIONS, Given, Group
-from pyopt.kernels import arrays_cuda, device_cuda, engine_cuda
+from pyopt.kernels.cuda import arrays as gpu_arrays
+from pyopt.kernels.cuda import driver
+from pyopt.kernels.cuda import sparse_rows as gpu_engine
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
+from pyopt.optim.group import OPTIONS, Given, Group
 
 STUB = ctypes.CDLL("libcuda.so.1")
 CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.POINTER(ctypes.c_void_p),
@@ -25,7 +27,7 @@ failures = []
 def executed(name, blocks, threads, arguments, stream):
     try:
         name = name.decode()
-        kernel = max((k for k in device_cuda.find(0).kernels if f"{k.name}B" in name), key=lambda k: len(k.name))
+        kernel = max((k for k in driver.find(0).kernels if f"{k.name}B" in name), key=lambda k: len(k.name))
         values = [ctypes.c_uint64.from_address(arguments[i]).value for i in range(kernel.arguments)]
         assert threads == kernel.threads
         launches.append((kernel.name.partition("_")[0], blocks))
@@ -48,15 +50,15 @@ def bits():
 
 def plan_of(count):
     """Return a plan over ``count`` small arrays, its gradients and its group."""
-    gpu = device_cuda.find(0)
+    gpu = driver.find(0)
     rule = RULES["adamw"]
     group = Group(rule, {**OPTIONS, **rule.Values()._asdict()})
-    rows = [[arrays_cuda.Array(gpu, (64,), (1,), "f32") for _ in range(count)] for _ in range(4)]
+    rows = [[gpu_arrays.Array(gpu, (64,), (1,), "f32") for _ in range(count)] for _ in range(4)]
     for row in rows:
         for a in row:
             a.set(0.5)
     states = [[m, v, None, None, None, None, None] for m, v in zip(*rows[2:], strict=True)]
-    plan = engine_cuda.Plan(gpu, "rules.adam", [f"p{i}" for i in range(count)], rows[0], states, [0] * count,
+    plan = gpu_engine.Plan(gpu, "rules.adam", [f"p{i}" for i in range(count)], rows[0], states, [0] * count,
                             [group.stages], [0] * count, [0.0] * count)  # fmt: skip
     return plan, rows[1], group
 

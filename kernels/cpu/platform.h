@@ -1,0 +1,91 @@
+/* What the engine needs from the compiler, the CPU and the operating system, and nothing else does. */
+#ifndef PYOPT_PLATFORM_H
+#define PYOPT_PLATFORM_H
+
+#include "cache.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#define HAS_OPENMP 1
+#else
+#define HAS_OPENMP 0
+#define omp_get_max_threads() 1
+#endif
+
+#define SCRATCH 5888 /* doubles: a leaf of terms, or all areas of a tile */
+typedef struct {
+#ifdef _MSC_VER
+    __declspec(align(64)) double d[SCRATCH];
+#else
+    _Alignas(64) double d[SCRATCH]; /* compilers align the stack for it; unaligned scratch costs up to 15 % */
+#endif
+} scratch_t;
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+/* torch.set_flush_denormal and fast-math libraries set flush-to-zero in one thread and not in the others, which would
+   make one thread differ from two: every thread computes in the default mode and restores the caller's. */
+static inline uint64_t ieee_mode(void) {
+    unsigned old = _mm_getcsr();
+    _mm_setcsr(0x1F80);
+    return old;
+}
+static inline void restore_mode(uint64_t old) { _mm_setcsr((unsigned)old); }
+#if defined(_MSC_VER) && !defined(__clang__)
+static int has_avx2(void) {
+    int leaf[4];
+    __cpuidex(leaf, 1, 0);
+    if (!(leaf[2] >> 27 & 1) || (_xgetbv(0) & 6) != 6 || !(leaf[2] >> 12 & 1) || !(leaf[2] >> 29 & 1))
+        return 0; /* OSXSAVE, the OS saves ymm, FMA, F16C */
+    __cpuidex(leaf, 7, 0);
+    return leaf[1] >> 5 & 1;
+}
+static int has_avx512(void) {
+    int leaf[4];
+    __cpuidex(leaf, 7, 0);
+    return has_avx2() && (_xgetbv(0) & 0xE6) == 0xE6 && (leaf[1] & 0xD0030000) == 0xD0030000; /* F DQ CD BW VL */
+}
+#else
+#include <cpuid.h>
+/* Feature by feature: clang before 18 knows neither "x86-64-v3" nor "f16c" here. */
+#define CAN(feature) (__builtin_cpu_supports(feature) != 0)
+static int has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+static int has_avx2(void) { return CAN("avx2") && CAN("fma") && CAN("bmi2") && has_f16c(); }
+static int has_avx512(void) {
+    return has_avx2() && CAN("avx512f") && CAN("avx512bw") && CAN("avx512cd") && CAN("avx512dq") && CAN("avx512vl");
+}
+#endif
+static int has_neon(void) { return 0; }
+#elif defined(__aarch64__)
+static inline uint64_t ieee_mode(void) {
+    uint64_t old;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return old;
+}
+static inline void restore_mode(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+static int has_avx2(void) { return 0; }
+static int has_avx512(void) { return 0; }
+static int has_neon(void) { return 1; } /* part of every 64-bit Arm */
+#else
+static inline uint64_t ieee_mode(void) { return 0; }
+static inline void restore_mode(uint64_t old) { (void)old; }
+static int has_avx2(void) { return 0; }
+static int has_avx512(void) { return 0; }
+static int has_neon(void) { return 0; }
+#endif
+
+/* libgomp's threads do not exist in a forked child: a region of two threads would wait for them for ever. */
+static int forked = 0;
+#ifdef _WIN32
+static void watch_forks(void) {}
+#else
+#include <pthread.h>
+static void in_child(void) { forked = 1; }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
+#endif
+
+#endif

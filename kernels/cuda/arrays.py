@@ -1,0 +1,214 @@
+"""Arrays on a GPU: what those of other libraries say about themselves, and arrays of pyopt's own.
+
+CuPy's, Numba's and this module's arrays come by ``__cuda_array_interface__``, PyTorch's tensors by their own methods:
+none of these libraries is imported. An address keeps nothing alive: whoever enqueues work holds the array until then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..numerics import codecs
+
+KINDS = {**codecs.SHORT, "uint16": "u16"}
+SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u16": 2}
+DTYPES = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<V2", "u16": "<u2"}
+
+
+class View(NamedTuple):
+    """Where an array lies; strides in elements."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    kind: str
+    readonly: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements fill their memory without gaps."""
+        want = 1
+        for stride, length in sorted((s, n) for s, n in zip(self.strides, self.shape, strict=True) if n != 1):
+            if stride != want:
+                return self.size == 0
+            want *= length
+        return True
+
+
+def library(a: Any) -> str:
+    """Return the name of the library that an array is of."""
+    return type(a).__module__.partition(".")[0]
+
+
+def is_tensor(a: Any) -> bool:
+    """Whether ``a`` is a tensor of PyTorch, or of a class derived from it."""
+    kind: Any = type(a)
+    return _of_torch(kind)
+
+
+@cache
+def _of_torch(kind: Any) -> bool:
+    return any(c.__module__.partition(".")[0] == "torch" and c.__name__ == "Tensor" for c in kind.__mro__)
+
+
+def on_gpu(a: Any) -> bool:
+    """Whether ``a`` is an array in the memory of an NVIDIA GPU."""
+    if isinstance(a, np.ndarray):
+        return False
+    return bool(a.is_cuda) if is_tensor(a) else hasattr(type(a), "__cuda_array_interface__")
+
+
+def view(a: Any, name: str) -> View:
+    """Return where ``a`` lies; TypeError where it is no array on a GPU or of another dtype."""
+    if isinstance(a, Array):
+        return a.view
+    if is_tensor(a):
+        if not a.is_cuda:
+            raise TypeError(f"{name} is a tensor on {a.device}: the parameter is on a GPU, and they must agree")
+        kind = KINDS.get(str(a.dtype).removeprefix("torch."))
+        if kind is None:
+            raise TypeError(f"{name} has dtype {a.dtype}: float32, float64, float16 or bfloat16 is needed")
+        return View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), kind, False)
+    if isinstance(a, np.ndarray) or not hasattr(type(a), "__cuda_array_interface__"):
+        raise TypeError(f"{name} is {type(a).__name__}: an array on a GPU is needed, as the parameter is one")
+    given = a.__cuda_array_interface__
+    dtype = str(getattr(a, "dtype", np.dtype(given["typestr"])))
+    kind = KINDS.get(dtype)
+    if kind is None or given["typestr"][0] == ">":
+        raise TypeError(f"{name} has dtype {dtype} ({given['typestr']}): native float32, float64, float16 or bfloat16 "
+                        "is needed")  # fmt: skip
+    if given.get("mask") is not None:
+        raise TypeError(f"{name} is masked: fill it first")
+    address, readonly = given["data"]
+    shape, size = tuple(given["shape"]), SIZES[kind]
+    strides = given.get("strides")
+    if strides is not None and any(s % size for s in strides):
+        raise ValueError(f"{name} has strides {strides} in bytes: multiples of the element size {size} are needed")
+    steps = contiguous(shape) if strides is None else tuple(s // size for s in strides)
+    return View(address or 0, shape, steps, kind, bool(readonly))
+
+
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a C-contiguous array, in elements."""
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def in_order(v: View) -> bool:
+    """Whether an array is C-contiguous."""
+    steps = contiguous(v.shape)
+    return v.size == 0 or all(n <= 1 or a == b for n, a, b in zip(v.shape, v.strides, steps, strict=True))
+
+
+def check(v: View, name: str) -> None:
+    """Raise where an array cannot be stepped in place."""
+    size = SIZES[v.kind]
+    if v.address % size:
+        raise ValueError(f"{name} is not aligned to its element size ({size} bytes): copy it first")
+    if not v.dense:
+        raise ValueError(f"{name} has strides {v.strides} for shape {v.shape}: its elements must fill their memory "
+                         "without gaps (a contiguous copy does)")  # fmt: skip
+    if v.readonly:
+        raise ValueError(f"{name} is read-only: this step writes to it")
+
+
+def agree(v: View, p: View, name: str) -> None:
+    """Raise where an array does not lie in memory as its parameter does."""
+    if v.shape != p.shape:
+        raise ValueError(f"{name} has shape {v.shape}, the parameter {p.shape}: they must agree")
+    if v.strides != p.strides and any(
+        n != 1 and a != b for n, a, b in zip(p.shape, v.strides, p.strides, strict=True)
+    ):  # fmt: skip
+        raise ValueError(f"{name} has strides {v.strides}, the parameter {p.strides} (in elements): both must lie in "
+                         "memory in the same order")  # fmt: skip
+
+
+def dtype_of(kind: str) -> np.dtype[Any]:
+    """Return NumPy's dtype of a storage type; bfloat16 needs ml_dtypes."""
+    return codecs.dtype("bfloat16") if kind == "bf16" else np.dtype(DTYPES[kind])
+
+
+def fetched(device: Any, v: View) -> np.ndarray[Any, Any]:
+    """Return the values of an array in a NumPy array of the same strides, after all work on the device."""
+    dtype, size = dtype_of(v.kind), SIZES[v.kind]
+    if not v.size:
+        return np.empty(v.shape, dtype)
+    raw = device.download(v.address, v.size * size).view(dtype)
+    return np.ndarray(v.shape, dtype, raw, 0, tuple(s * size for s in v.strides))
+
+
+class Array:
+    """An array in the memory of a GPU that pyopt made: a state. Other libraries take it by its CUDA interface."""
+
+    def __init__(self, device: Any, shape: tuple[int, ...], strides: tuple[int, ...], kind: str, offset: int = 0):
+        self.device, self.kind, self.shape = device, kind, shape
+        self.itemsize = SIZES[kind]
+        self.size = math.prod(shape)
+        self.nbytes = self.size * self.itemsize
+        self.memory = device.allocate(self.nbytes + 256)
+        self.view = View(self.memory.address + offset, shape, strides, kind, False)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype in NumPy's terms; bfloat16 needs ml_dtypes."""
+        return dtype_of(self.kind)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The CUDA array interface, version 3, without a stream: pyopt's work is on the caller's current one."""
+        strides = tuple(s * self.itemsize for s in self.view.strides)
+        return {"shape": self.shape, "typestr": DTYPES[self.kind], "data": (self.view.address, False), "version": 3,
+                "strides": strides, "stream": None}  # fmt: skip
+
+    def get(self) -> np.ndarray[Any, Any]:
+        """Return the values in a NumPy array of the same strides, after all work on the device."""
+        return fetched(self.device, self.view)
+
+    def set(self, values: Any) -> None:
+        """Take the values of a NumPy array, of a number or of another array on the same device."""
+        if isinstance(values, (Array, View)):
+            source = values.view if isinstance(values, Array) else values
+            self.device.copy(self.view.address, source.address, self.nbytes)
+            return
+        self.device.wait()  # a step may be under way that uses it
+        if isinstance(values, (int, float)) and values == 0 and math.copysign(1, values) > 0:
+            self.device.clear(self.view.address, self.nbytes)
+            return
+        own = np.empty(self.size, self.dtype)
+        steps = tuple(s * self.itemsize for s in self.view.strides)
+        if self.size:
+            np.ndarray(self.shape, self.dtype, own, 0, steps)[...] = values
+        self.device.place(self.view.address, own.view(np.uint8))
+
+    def copy(self, order: str = "K") -> Array:
+        """Return a copy on the same device."""
+        other = Array(self.device, self.shape, self.view.strides, self.kind, self.view.address % 256)
+        other.set(self)
+        return other
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.get() if dtype is None else self.get().astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} array of shape {self.shape} on {self.device}>"
+
+
+def beside(device: Any, p: View, start: Any, kind: str | None = None) -> Array:
+    """Return a new array of p's shape and strides that holds ``start``, of p's type or of ``kind``.
+
+    It is aligned to 16 bytes at the element where p is, so that vectors serve both.
+    """
+    kind = kind or p.kind
+    ahead = -p.address % 16 // SIZES[p.kind]
+    a = Array(device, p.shape, p.strides, kind, -ahead * SIZES[kind] % 16)
+    a.set(start)
+    return a

@@ -1,0 +1,307 @@
+"""Columns: the arrays beside the elements of a tensor, read into the compute type and written back from it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...numerics import codecs_cuda
+from .intrinsics import REALS, SIZES, WIDEST, Memory
+
+u4 = np.uint32
+u8 = np.uint64
+
+
+class Column(NamedTuple):
+    """An array beside the elements of a tensor."""
+
+    name: str
+    kind: str  # f64, f32, bf16 or f16
+    rounding: str = "nearest"  # or stochastic: 16 bits; or remainder: p in bf16
+    number: int = 0  # of philox.py: which of the random bits are its
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return 2 if self.kind in ("bf16", "f16") else SIZES[self.kind]
+
+
+Form = tuple[str, int]  # the stem of a penalty and the number of its coefficients
+
+
+class Combination(NamedTuple):
+    """What an update kernel is made for. None among the states stands for one that is off."""
+
+    rule: str
+    p: Column
+    g: Column
+    states: tuple[Column | None, ...]
+    ema: Column | None = None
+    shadow: Column | None = None
+    penalties: tuple[Form, ...] = ()
+    proxes: tuple[Form, ...] = ()
+    uniform: bool = True  # one step for the proximal forms of all elements
+    slopes: tuple[Form, ...] = ()  # of penalties by row
+    shrink: Form | None = None  # the proximal form by row
+    scalars: int = 0  # of the rule
+    clip: bool = False
+    zero: bool = False
+    picked: bool = False  # some rows of one tensor, whose gradients stand in another order
+    lagging: bool = False  # rows that have missed some decay
+
+    @property
+    def real(self) -> str:
+        """The compute type: f64 where p is, f32 else."""
+        return "f64" if self.p.kind == "f64" else "f32"
+
+    @property
+    def read(self) -> tuple[Column, ...]:
+        """The columns that are read, p and g first."""
+        return (self.p, self.g, *(c for c in (*self.states, self.ema) if c is not None))
+
+    @property
+    def written(self) -> tuple[Column, ...]:
+        """The columns that are written, p first."""
+        return (self.p, *self.read[2:], *((self.shadow,) if self.shadow is not None else ()))
+
+    @property
+    def addresses(self) -> int:
+        """Addresses of a tensor: of p, the remainder of p, g, the states, the EMA and the shadow, where there are."""
+        return len(self.read) + (self.shadow is not None) + (self.p.rounding == "remainder")
+
+    @property
+    def width(self) -> int:
+        """Elements that a thread takes at a time: 16 bytes of the narrowest column."""
+        return WIDEST // min(c.size for c in (*self.read, *self.written))
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a block must take whole rows."""
+        return bool(self.slopes) or self.shrink is not None or self.picked
+
+    @property
+    def proximal(self) -> bool:
+        """Whether a stage needs the step of a proximal form."""
+        return bool(self.proxes) or self.shrink is not None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a column is rounded by random bits, for which a vector must be one block of them."""
+        return any(c.rounding == "stochastic" for c in self.written)
+
+    @property
+    def record(self) -> int:
+        """Words of a tensor in the table: an even number, so that each starts at a multiple of 16 bytes."""
+        words = self.addresses + 1 + 3 * self.by_row  # without that of g; number and row; whole_rows.py has three more
+        return (words + 1) // 2 * 2
+
+    @property
+    def name(self) -> str:
+        """A name in words that linkers take."""
+        words = [self.rule, *(f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in
+                 (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
+        words += [stem for stem, _ in (*self.penalties, *self.slopes)]
+        words += [f"prox_{stem}" for stem, _ in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
+        flags = "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
+        return "_".join(words + [word for word in flags if getattr(self, word)])
+
+
+def columns(m: Memory, readers: list[Any]) -> Any:
+    """Return the function of (addresses, element) that calls all ``readers`` and returns a tuple of their results."""
+    last = readers[-1]
+    if len(readers) == 1:
+        return m.jit(lambda a, i: (last(a, i),))
+    before = columns(m, readers[:-1])
+    return m.jit(lambda a, i: (*before(a, i), last(a, i)))
+
+
+def writers(m: Memory, all: list[Any]) -> Any:
+    """Return the function that calls all writers with the values of their column."""
+    last, k = all[-1], len(all) - 1
+
+    def written_last(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        last(a, i, values[k], tensor, noise)
+
+    if len(all) == 1:
+        return m.jit(written_last)
+    before = writers(m, all[:-1])
+
+    def written(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        before(a, i, values, tensor, noise)
+        last(a, i, values[k], tensor, noise)
+
+    return m.jit(written)
+
+
+def each(m: Memory, function: Any, width: int) -> Any:
+    """Return the function of (a tuple of ``width``, more) that calls ``function`` on each element, and more."""
+
+    def one(x, *more):  # type: ignore[no-untyped-def]
+        return (function(x[0], *more),)
+
+    def two(x, *more):  # type: ignore[no-untyped-def]
+        return function(x[0], *more), function(x[1], *more)
+
+    def four(x, *more):  # type: ignore[no-untyped-def]
+        return function(x[0], *more), function(x[1], *more), function(x[2], *more), function(x[3], *more)
+
+    def eight(x, *more):  # type: ignore[no-untyped-def]
+        return (function(x[0], *more), function(x[1], *more), function(x[2], *more), function(x[3], *more),
+                function(x[4], *more), function(x[5], *more), function(x[6], *more), function(x[7], *more))  # fmt: skip
+
+    return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
+
+
+def every(m: Memory, function: Any, count: int) -> Any:
+    """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
+    if count == 0:
+        return m.jit(lambda x: ())
+    before, last = every(m, function, count - 1), count - 1
+    return m.jit(lambda x: (*before(x), function(x[last])))
+
+
+def cast(m: Memory, to: Any) -> Any:
+    """Return the function that converts a number to a type of NumPy."""
+
+    def converted(x):  # type: ignore[no-untyped-def]
+        return to(x)
+
+    return m.jit(converted)
+
+
+def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+    """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
+    to, size = REALS[c.real], u8(column.size)
+    if column.kind in SIZES:
+        read = m.load(column.kind, width)
+        if column.kind == c.real:
+            return m.jit(lambda a, i: read(a[k] + i * size))
+        convert = each(m, cast(m, to), width)
+        return m.jit(lambda a, i: convert(read(a[k] + i * size)))
+    read = m.load("u16", width)
+    if column.rounding == "remainder":
+        low, joined, transpose = c.addresses - 1, m.adopt(codecs_cuda.joined), m.transpose
+        join = each(m, m.jit(lambda pair: joined(pair[0], pair[1])), width)
+        return m.jit(lambda a, i: join(transpose((read(a[k] + i * size), read(a[low] + i * size)))))
+    widen = m.adopt(codecs_cuda.widen_bf16 if column.kind == "bf16" else codecs_cuda.widen_f16)
+    decode = each(m, m.jit(lambda x: to(widen(x))), width)
+    return m.jit(lambda a, i: decode(read(a[k] + i * size)))
+
+
+def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+    """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
+    size = u8(column.size)
+    if column.rounding == "stochastic":
+        return stochastic_writer(m, column, k, c.real, width)
+    if column.rounding == "remainder":
+        put, low = m.store("u16", width), c.addresses - 1
+        top, bottom = each(m, m.adopt(codecs_cuda.upper), width), each(m, m.adopt(codecs_cuda.lower), width)
+
+        def split(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+            put(a[k] + i * size, top(values))
+            put(a[low] + i * size, bottom(values))
+
+        return m.jit(split)
+    put = m.store(column.kind if column.kind in SIZES else "u16", width)
+    encode = encoder(m, column, c.real, width)
+
+    def stored(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        put(a[k] + i * size, encode(values))
+
+    return m.jit(stored)
+
+
+def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
+    """Return the function that rounds a tuple of numbers to the nearest ones of a column's type."""
+    if column.kind == real:
+        return m.jit(lambda values: values)
+    if column.kind in SIZES:
+        return each(m, cast(m, REALS[column.kind]), width)
+    narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
+    if real == "f64":
+        odd = m.adopt(codecs_cuda.odd)
+        return each(m, m.jit(lambda x: narrow(odd(x))), width)
+    return each(m, narrow, width)
+
+
+def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) -> Any:
+    """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
+    put, words, half = m.store("u16", width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
+    rounded = m.adopt(codecs_cuda.stochastic_bf16 if column.kind == "bf16" else codecs_cuda.stochastic_f16)
+    if real == "f64":
+        of_float, odd = rounded, m.adopt(codecs_cuda.odd)
+        rounded = m.jit(lambda x, random: of_float(odd(x), random))
+    size, number = u8(column.size), column.number
+    order = m.pick(tuple(i ^ number >> 1 for i in range(4)))
+    first, second = (u4(16), u4(0)) if number & 1 else (u4(0), u4(16))  # how far the bits of two neighbours stand
+
+    def one(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        given = words(i >> u8(3), noise[1], u4(tensor), noise[2], noise[3])
+        put(a[k] + i * size, (rounded(values[0], half(given, u4(u4(i & u8(7)) ^ u4(number)))),))
+
+    def eight(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
+        b, c, d, e = order(words(i >> u8(3), noise[1], u4(tensor), noise[2], noise[3]))
+        low = u4(0xFFFF)
+        put(a[k] + i * size, (
+            rounded(values[0], u4(b >> first & low)), rounded(values[1], u4(b >> second & low)),
+            rounded(values[2], u4(c >> first & low)), rounded(values[3], u4(c >> second & low)),
+            rounded(values[4], u4(d >> first & low)), rounded(values[5], u4(d >> second & low)),
+            rounded(values[6], u4(e >> first & low)), rounded(values[7], u4(e >> second & low)),
+        ))  # fmt: skip
+
+    return m.jit({1: one, 8: eight}[width])
+
+
+def zeros(m: Memory, column: Column, width: int) -> Any:
+    """Return the function of an address that writes ``width`` zeros."""
+    put = m.store(column.kind if column.kind in SIZES else "u16", width)
+    number = REALS.get(column.kind, np.uint32)
+    nothing = m.jit(lambda: number(0))
+
+    def one(address):  # type: ignore[no-untyped-def]
+        put(address, (nothing(),))
+
+    def two(address):  # type: ignore[no-untyped-def]
+        put(address, (nothing(), nothing()))
+
+    def four(address):  # type: ignore[no-untyped-def]
+        z = nothing()
+        put(address, (z, z, z, z))
+
+    def eight(address):  # type: ignore[no-untyped-def]
+        z = nothing()
+        put(address, (z, z, z, z, z, z, z, z))
+
+    return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
+
+
+def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
+    """Return the function of (what, thread, threads, head, length) that takes the elements of a row.
+
+    ``vector(what, i)`` takes ``width`` of them from ``i`` on, ``single(what, i)`` one. ``head`` elements stand before
+    the first vector; ``width`` says that no vector is aligned.
+    """
+    wide = u8(width)
+
+    def along(what, thread, threads, head, length):  # type: ignore[no-untyped-def]
+        before = head if head < wide and head < length else length
+        whole = (length - before) & ~(wide - u8(1))
+        k, i = thread, before + thread * wide
+        while k < length - whole:
+            single(what, k if k < before else k + whole)
+            k += threads
+        while i < before + whole:
+            vector(what, i)
+            i += threads * wide
+
+    return m.jit(along)
+
+
+def head(m: Memory, width: int) -> Any:
+    """Return the function of (first, begin): how many elements from ``begin`` on stand before an aligned vector.
+
+    ``first`` is the first aligned element of the tensor; ``width`` or more, and the result ``width``, where none is.
+    """
+    wide = u8(width)
+    return m.jit(lambda first, begin: (first - begin) & (wide - u8(1)) if first < wide else wide)

@@ -1,0 +1,216 @@
+"""The arrays of a plan on a GPU: where they lie, and whether they still do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..numerics import codecs
+from . import arrays
+from .arrays import View
+
+Words = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+
+
+class Found(NamedTuple):
+    """What a step has found out about its gradients; ``views`` is None where nothing but addresses has changed."""
+
+    views: list[View | None] | None
+    addresses: Words  # 0 for one that is not there
+    facts: list[Any] | None
+    zeroable: bool
+
+
+def native(p: View) -> str:
+    """Return the type that a parameter is computed in."""
+    return "f64" if p.kind == "f64" else "f32"
+
+
+def allowed(p: View) -> tuple[str, ...]:
+    """Return the storage types of states and gradients: none that its numbers lose bits by."""
+    kinds = tuple(codecs.SHORT.values())  # the widest first
+    return kinds[kinds.index(native(p)) :]
+
+
+def _facts(grads: Sequence[Any], in_order: bool) -> list[Any] | None:
+    """Return all that a step asks of tensors of PyTorch; None where one is no tensor.
+
+    A backward pass makes new tensors in the memory of the old ones: their ids tell nothing. Addresses come first.
+    Where all parameters are ``in_order``, so are gradients that have their strides, which is sooner asked.
+    """
+    there = [g for g in grads if g is not None]
+    kind = sys.modules["torch"].Tensor
+    try:  # a column at a time: half of what a tuple for each costs
+        facts = [list(map(kind.data_ptr, there)), [g.dtype for g in there], [g.shape for g in there],
+                 list(map(kind.is_contiguous if in_order else kind.stride, there))]  # fmt: skip
+    except (AttributeError, TypeError):
+        return None
+    return facts if len(there) == len(grads) else [*facts, [g is None for g in grads]]
+
+
+class Tensors:
+    """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
+
+    def __init__(self, names: Sequence[str], params: Sequence[Any], states: Sequence[Sequence[Any]]) -> None:
+        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
+        self.count = len(params)
+        self.library = arrays.library(params[0])
+        self.views = [arrays.view(p, name) for p, name in zip(params, names, strict=True)]
+        for v, name in zip(self.views, names, strict=True):
+            arrays.check(v, name)
+        self.owned = [self.own(i, row) for i, row in enumerate(states)]
+        self.sizes = [v.size for v in self.views]
+        self.apart()
+        self.tensors = [p for p in self.params if arrays.is_tensor(p)]
+        self.addresses = [p.data_ptr() for p in self.tensors]  # a tensor may be given other memory
+        self.in_order = all(map(arrays.in_order, self.views))
+        self.ordinal = self.tensors[0].get_device() if self.tensors else None
+        self.ids: list[int] = []  # of the last gradients, which tell while none of them has died
+        self.died: list[Any] = []
+        self.facts: list[Any] | None = None  # of the last gradients, where all parameters are tensors of PyTorch
+        self.found: list[View | None] = []  # where they were
+        self.lengths: Words = np.zeros(self.count, np.uint64)  # their bytes
+        self.unaligned: Words = np.zeros(self.count, np.uint64)  # bits that no address of theirs has
+        self.there = np.zeros(0, np.int64)  # the tensors that had one
+        self.zeroable = False
+
+    def own(self, i: int, states: Sequence[Any]) -> list[View | None]:
+        """Return the views of what belongs to a parameter: the states, then EMA, shadow, remainder and row_decay."""
+        found: list[View | None] = []
+        what = [*(f"state {k}" for k in range(len(states) - 4)), "ema", "shadow", "remainder", "row_decay"]
+        for name, a in zip(what, states, strict=True):
+            if a is None:
+                found.append(None)
+                continue
+            label, p = f"{name} of {self.names[i]}", self.views[i]
+            v = arrays.view(a, label)
+            arrays.check(v, label)
+            if name == "row_decay":
+                arrays.agree(v, View(0, ((*p.shape, 1)[0] + 1,), (1,), "f64", False), label)
+            else:
+                arrays.agree(v, p, label)
+            kinds = {"remainder": ("u16",), "row_decay": ("f64",)}.get(name, allowed(p))
+            if v.kind not in kinds:
+                raise TypeError(f"{label} is {v.kind}: {' or '.join(kinds)} is needed")
+            found.append(v)
+        return found
+
+    def apart(self) -> None:
+        """Refuse parameters and states that share memory."""
+        spans = []
+        for p, own, name in zip(self.views, self.owned, self.names, strict=True):
+            for v, what in [(p, name), *((x, f"a state of {name}") for x in own if x is not None)]:
+                if v.size:
+                    spans.append((v.address, v.address + v.size * arrays.SIZES[v.kind], what))
+        spans.sort()
+        for (_, stop, a), (start, _, b) in pairwise(spans):
+            if start < stop:
+                raise ValueError(f"{a} and {b} share memory: an update in place needs arrays of their own")
+        self.spans = np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2)
+        self.span_names = [name for *_, name in spans]
+
+    def rows(self, i: int) -> int:
+        """Return how many rows a tensor has."""
+        return (*self.views[i].shape, 1)[0]
+
+    def whole_rows(self, i: int) -> None:
+        """Raise where the rows of a tensor do not lie one after another."""
+        v, name = self.views[i], self.names[i]
+        if not arrays.in_order(v):
+            raise ValueError(f"{name} has strides {v.strides} for shape {v.shape}: a C-contiguous array is needed, as "
+                             "np.ascontiguousarray makes")  # fmt: skip
+
+    # ---- at each step
+
+    def still(self) -> None:
+        """Raise where a parameter is no longer where it was."""
+        if self.tensors and list(map(sys.modules["torch"].Tensor.data_ptr, self.tensors)) != self.addresses:
+            raise ValueError("the memory of a parameter was moved since the optimizer was made: make a new optimizer")
+
+    def check(self, grads: tuple[Any, ...], zero: bool) -> Found | None:
+        """Return where the gradients are, or None where they are the arrays of the last step, where they were."""
+        if len(grads) != self.count:
+            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+        self.still()
+        facts = _facts(grads, self.in_order) if len(self.tensors) == self.count else None
+        if self.zeroable >= zero:
+            if facts is not None and self.facts is not None:
+                if facts == self.facts:
+                    return None
+                if facts[1:] == self.facts[1:] and (addresses := self.moved(grads, facts[0])) is not None:
+                    self.separate(addresses, self.lengths, zero)
+                    return Found(None, addresses, facts, self.zeroable)
+            if not self.tensors and not self.died and self.ids == list(map(id, grads)):
+                return None
+        found = self.look(grads, zero)
+        addresses = np.array([0 if v is None else v.address for v in found], np.uint64)
+        self.separate(addresses, lengths(found), zero)
+        return Found(found, addresses, facts, zero)
+
+    def look(self, grads: tuple[Any, ...], zero: bool) -> list[View | None]:
+        """Return the views of the gradients, each of which goes with its parameter."""
+        found: list[View | None] = []
+        for g, p, name in zip(grads, self.views, self.names, strict=True):
+            if g is None:
+                found.append(None)
+                continue
+            v = arrays.view(g, f"the gradient of {name}")
+            arrays.check(v if zero else v._replace(readonly=False), f"the gradient of {name}")
+            arrays.agree(v, p, f"the gradient of {name}")
+            if v.kind not in allowed(p):
+                raise TypeError(
+                    f"the gradient of {name} is {v.kind}, the parameter {p.kind}: {' or '.join(allowed(p))} is needed"
+                )
+            if arrays.is_tensor(g) and self.ordinal not in (None, g.get_device()):
+                raise TypeError(f"the gradient of {name} is on {g.device}, the parameter on cuda:{self.ordinal}: they "
+                                "must agree")  # fmt: skip
+            found.append(v)
+        return found
+
+    def moved(self, grads: tuple[Any, ...], addresses: list[int]) -> Words | None:
+        """Return where tensors are that are as those before but for their memory; None where that takes a closer look.
+
+        A step after a backward pass that made its gradients anew comes here.
+        """
+        there = [g for g in grads if g is not None]
+        if list(map(sys.modules["torch"].Tensor.get_device, there)) != [self.ordinal] * len(there):
+            return None
+        found = np.zeros(self.count, np.uint64)
+        found[self.there] = addresses
+        return None if (found & self.unaligned).any() else found
+
+    def accept(self, found: Found) -> None:
+        """Remember the gradients of a step that goes ahead."""
+        if found.views is not None:
+            self.found, self.lengths = found.views, lengths(found.views)
+            sizes = [0 if v is None else arrays.SIZES[v.kind] for v in found.views]
+            self.there = np.flatnonzero(sizes)
+            self.unaligned = np.maximum(sizes, 1).astype(np.uint64) - np.uint64(1)
+        self.facts, self.zeroable = found.facts, found.zeroable
+
+    def separate(self, addresses: Words, lengths: Words, zero: bool) -> None:
+        """Refuse a gradient that shares memory with what the step writes: with ``zero``, other gradients among it."""
+        who = np.flatnonzero(lengths)
+        who = who[np.argsort(addresses[who], kind="stable")]
+        low, high = addresses[who], addresses[who] + lengths[who]
+        clash = np.flatnonzero(low[1:] < high[:-1])
+        if zero and clash.size:
+            a, b = (self.names[int(who[clash[0] + k])] for k in (0, 1))
+            raise ValueError(f"the gradients of {a} and {b} share memory")
+        if not len(self.spans):
+            return
+        at = np.searchsorted(self.spans[:, 0], high).astype(np.int64) - 1  # the last that begins before one ends
+        clash = np.flatnonzero((at >= 0) & (self.spans[np.maximum(at, 0), 1] > low))
+        if clash.size:
+            k = int(clash[0])
+            raise ValueError(f"{self.span_names[int(at[k])]} and the gradient of {self.names[int(who[k])]} share "
+                             "memory: an update in place needs arrays of their own")  # fmt: skip
+
+
+def lengths(found: Sequence[View | None]) -> Words:
+    """Return the bytes of arrays, 0 for one that is not there."""
+    return np.array([0 if v is None else v.size * arrays.SIZES[v.kind] for v in found], np.uint64)

@@ -1,0 +1,1 @@
+"""What all stems share, in three forms: elementary functions, the normal distribution, Philox, codecs, reductions."""

@@ -1,0 +1,111 @@
+"""What a state_dict holds, and what must be so before one is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays.backend import Array, beside, copied, described, near
+from ..kernels import checks
+from ..kernels.spec import Rule
+from .group import Group
+
+
+def snapshot(
+    rule: Rule, state: Sequence[Mapping[str, Any]], param_groups: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return copies of all that does not follow from the parameters."""
+    states = [{key: copied(x) for key, x in own.items() if key != "shadow"} for own in state]
+    groups, first = [], 0
+    for group in param_groups:
+        count = len(group["params"])
+        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group.items()}
+        groups.append({**own, "params": list(range(first, first + count))})
+        first += count
+    return {"version": 1, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
+
+
+def group_values(
+    state_dict: Mapping[str, Any], rule: Rule, param_groups: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the parameter groups as they were saved; ValueError where they are others."""
+    keys = {"version", "rule", "state", "param_groups"}
+    if not isinstance(state_dict, Mapping) or set(state_dict) != keys:
+        raise ValueError(f"a state_dict is a dict with the keys {sorted(keys)}, got {brief(state_dict)}")
+    for key, must in (("version", 1), ("rule", rule.name)):
+        if state_dict[key] != must:
+            raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
+    saved = state_dict["param_groups"]
+    if not isinstance(saved, (list, tuple)):
+        raise ValueError(f"param_groups of the state_dict is {brief(saved)}: must be a list of dicts")
+    if len(saved) != len(param_groups):
+        raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(param_groups)}")
+    values = []
+    for i, (have, given) in enumerate(zip(param_groups, saved, strict=True)):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"group {i} of the state_dict is {brief(given)}: must be a dict")
+        if set(given) != set(have):
+            raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
+        names = given["param_names"]
+        if not isinstance(names, (list, tuple)) or tuple(names) != have["param_names"]:
+            raise ValueError(
+                f"group {i} of the state_dict has the parameters {names!r}: must be {list(have['param_names'])}"
+            )
+        values.append({**given, "params": have["params"], "param_names": have["param_names"]})
+    return values
+
+
+def read_states(
+    saved: Mapping[int, Any], groups: Sequence[Group], own: Sequence[tuple[Array, ...]], names: Sequence[str]
+) -> tuple[Any, list[int], list[float]]:
+    """Return checked copies of the states, and the step counts and carries."""
+    params = [(group, p) for group, arrays in zip(groups, own, strict=True) for p in arrays]
+    if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
+        raise ValueError(f"the state_dict has states for {brief(saved)}: must be for 0 to {len(params) - 1}")
+    states: list[list[Array | None]] = []
+    for i, (group, p) in enumerate(params):
+        entry, name = saved[i], names[i]
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
+        places = group.places(p)
+        known = {"step", "carry", *(place.name for place in places)} - {"shadow"}
+        needed = {place.name for place in places if place.on and place.start is not None} - {"shadow"}
+        if not needed | {"step", "carry"} <= set(entry) <= known:
+            raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
+        t = entry["step"]
+        if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 1 << 62:
+            raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer in [0, 2**62)")
+        carry = entry["carry"]
+        if isinstance(carry, bool) or not isinstance(carry, (int, float)) or not math.isfinite(carry):
+            raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
+        arrays = [entry.get(place.name) for place in places]
+        for place, array in zip(places, arrays, strict=True):
+            if array is None and place.name not in needed:
+                continue
+            if described(array) != (place.shape, place.dtype) or checks.masked(array):
+                raise ValueError(
+                    f"{place.name} of {name} is {brief(array)}: must be {place.dtype} of shape {place.shape}"
+                )
+        *arrays, decay = arrays
+        states.append([*(None if a is None else beside(p, a, a.dtype) for a in arrays),
+                       None if decay is None else near(p, decay)])  # fmt: skip
+    order = range(len(params))
+    return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
+
+
+def moved(p: Any, states: Sequence[Any]) -> list[Any]:
+    """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
+    *arrays, decay = states
+    found = [None if a is None else beside(p, copied(a), described(a)[1]) for a in arrays]
+    return [*found, None if decay is None else near(p, copied(decay))]
+
+
+def brief(value: Any) -> str:
+    """Return what ``value`` is, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
+    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

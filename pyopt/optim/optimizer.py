@@ -1,0 +1,436 @@
+"""Optimizers over NumPy arrays: one class per rule, all of them this base."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrays.backend import Array, check_parameters, described, is_list, named, near, swap
+from ..arrays.gpu import adopt, adopted, integers
+from ..kernels.cpu import engine
+from ..kernels.rules import RULES
+from ..kernels.spec import Hyper, Rule
+from ..training.loss_scale import DynamicLossScale
+from .assembly import Made
+from .checkpoint import brief, group_values, moved, read_states, snapshot
+from .group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+
+Params = Iterable[Any]
+
+_MAX_GRAD_NORM = Hyper("max_grad_norm", None)
+_SKIP_NONFINITE = Hyper("skip_nonfinite", False)
+
+
+class Optimizer:
+    """What all optimizers have in common; use one of the subclasses.
+
+    Parameters
+    ----------
+    params : iterable of arrays, of ``(name, array)`` pairs, or of dicts
+        Dense arrays of float64, float32, bfloat16 (of ml_dtypes) or float16, updated in place; each is computed in
+        float32, those of float64 in float64. A dict is a parameter group: ``"params"`` and the hyper-parameters and
+        options in which it differs.
+    **hypers
+        The rule's hyper-parameters, listed in the signature. In the place of a number, also of one in a pair, may stand
+        a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
+        state take none. A state that belongs to it is kept, also while it returns 0.
+    clip_value, max_tensor_norm : float, optional
+        Bound of each element of a gradient, and of the Euclidean norm of each gradient. Of several limits
+        ``max_grad_norm`` comes first and ``clip_value`` last, each for what the one before has left.
+    ema_decay : float, optional
+        Keep an exponential moving average of the parameters, from their first values on: see ``ema_params``.
+    ema_bias_correction : bool
+        Let the first values count for nothing: the average is that of Adam's means, divided by 1 - ema_decay^t.
+    penalty : Penalty or sequence of them, optional
+        Its gradient is added to the loss gradient inside the step; several add up.
+    prox : Penalty, Projection or sequence of them, optional
+        Applied to the new parameters in its proximal form, which sets them to exact zeros or bounds where it should.
+        Several only where the form of their sum is known: L1, L2 or ElasticNet followed by Box or NonNegative; L1
+        followed by GroupLasso.
+    metric : None or "lr"
+        What a proximal form takes for the step: None, how far the rule moves each element by a constant gradient of 1
+        in the long run, which leaves the minimum where it is; "lr", the learning rate.
+    rounding : "nearest", "stochastic" or "remainder"
+        How parameters and states of 16 bits are rounded. Nearest loses steps below half a unit in the last place.
+        Stochastic keeps them in the mean. Remainder keeps the 16 bits that a bfloat16 parameter lacks in an array
+        beside it, and so is as exact as float32 (states are rounded to the nearest).
+    seed : int
+        Of stochastic rounding, in [0, 2**64).
+    state_dtype : dtype or dict, optional
+        How states and the EMA are stored, by their names if they differ; what their parameter is computed in by
+        default.
+    shadow_dtype : dtype, optional
+        Keep a copy of the parameters in bfloat16 or float16, written in the same pass: see ``shadow_params``.
+    max_grad_norm : float, optional
+        Bound of the norm of all gradients together.
+    skip_nonfinite : bool
+        Take no step where a gradient has an infinite or NaN element; ``skipped`` says so afterwards.
+
+    All of them can be written between steps, in ``param_groups``; ``max_grad_norm`` and ``skip_nonfinite`` are
+    attributes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a parameter cannot be updated in place or a hyper-parameter is out of range.
+    """
+
+    rule: ClassVar[Rule]
+    _state_names: ClassVar[list[str]]
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.rule = RULES[rule]
+        cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
+        cls.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter("params", kind),
+                *hypers,
+                *(
+                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+                    for name, default in {**OPTIONS, "max_grad_norm": None, "skip_nonfinite": False}.items()
+                ),
+            ]
+        )
+        cls.__doc__ = cls.rule.doc
+
+    def __init__(self, params: Params, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "rule"):
+            raise TypeError("Optimizer is what all optimizers have in common: use one of them, such as pyopt.SGD")
+        try:
+            bound = self.__signature__.bind(params, *args, **kwargs)
+        except TypeError as error:
+            allowed = ", ".join(self.__signature__.parameters)
+            raise TypeError(f"{type(self).__name__}(): {error}; its arguments are {allowed}") from None
+        bound.apply_defaults()
+        self.defaults = {name: value for name, value in bound.arguments.items() if name != "params"}
+        self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
+        self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
+        self.param_groups: list[dict[str, Any]] = []
+        self._guard = engine.Guard()
+        self._made = Made([], [], [], [], [], None)
+        self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
+        given: Any = list(params) if is_list(params) else params
+        grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
+        for group in given if grouped else [{"params": given}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add arrays with hyper-parameters of their own: ``{"params": [...], "lr": ...}``."""
+        self._guard.run(self._add, group)
+
+    def _add(self, group: Mapping[str, Any]) -> None:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"{brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
+        if unknown := set(group) - set(self.defaults) - {"params"}:
+            raise TypeError(
+                f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
+            )
+        had = self._made
+        pairs = named(group["params"], len(had.names))
+        arrays = tuple(array for _, array in pairs)
+        names = [*had.names, *(name for name, _ in pairs)]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"the names {twice} are used twice")
+        values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
+        new = Group(self.rule, values)
+        steps, carries = had.plan.progress() if had.plan is not None else ([], [])
+        states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
+        made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
+                       [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        self._tensors |= any(map(adopted, arrays))
+        self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
+        self._made = made
+
+    def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
+             zero_grads: bool = False) -> None:  # fmt: skip
+        """Update all parameters in place.
+
+        Parameters
+        ----------
+        grads : sequence of arrays or None
+            One for each parameter, of its shape and memory order, in its dtype or in float32, bfloat16 or float16; None
+            skips the parameter, and its step count stays.
+        grad_scale : float or DynamicLossScale
+            What the loss was multiplied by: gradients are divided by it. Greater than 0. A DynamicLossScale turns
+            ``skip_nonfinite`` on and is told what was found.
+        zero_grads : bool
+            Fill the gradients with zeros in the same pass.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything is touched, where a gradient does not go with its parameter, memory is shared, or a
+            hyper-parameter is out of range.
+        RuntimeError
+            Where another thread is in the middle of a step of this optimizer, or inside ``swapped_ema()``.
+        """
+        self._guard.run(self._step, grads, grad_scale, zero_grads)
+
+    def step_rows(self, indices: Any, values: Array, param: str | int | None = None,
+                  grad_scale: float | DynamicLossScale = 1.0) -> None:  # fmt: skip
+        """Update some rows of one parameter, such as the embeddings that a batch has used.
+
+        Only these rows are touched, of the parameter, its states, EMA and shadow. With ``SGD`` without momentum and
+        with ``Adagrad`` the result is that of ``step`` with a gradient of 0 for all other rows. Where zero gradients
+        would move a row further, because the rule remembers earlier ones, a row stays between its steps, as in torch's
+        SparseAdam, and the step count is that of the parameter. Decoupled weight decay (and that of ``SGD`` without
+        momentum) is made up for when a row is touched, at the next ``step`` with a gradient of the parameter, or by
+        ``catch_up_rows``; penalties and proximal forms act on the rows given.
+
+        Parameters
+        ----------
+        indices : sequence of integers, shape (k,)
+            In [0, len(parameter)). The gradients of a row that comes twice are added, in their order.
+        values : array of shape (k, ...)
+            A gradient for each index, C-contiguous, of the dtypes that ``step`` takes.
+        param : str or int, optional
+            The name or the position of the parameter; not needed where there is one only.
+        grad_scale : float or DynamicLossScale
+            As in ``step``. The limits of norms are those of these gradients.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything is touched: as ``step``, and where a coupled weight decay would move all other rows as well.
+        """
+        self._guard.run(self._step_rows, indices, values, param, grad_scale)
+
+    def catch_up_rows(self) -> None:
+        """Bring all rows up to date that ``step_rows`` has left behind, before the weights are used as a whole.
+
+        The EMA and the shadow of a row wait for a step that touches it.
+        """
+        self._guard.run(self._made.plan.catch_up)
+
+    def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
+        if not is_list(grads):
+            raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
+        if self._tensors:
+            grads = [adopt(g) for g in grads]
+        made, scale, *limits = self._refresh(grad_scale)
+        if zero_grads is not True and zero_grads is not False:
+            zero_grads = ZERO_GRADS.check(zero_grads)
+        made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
+        if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
+            grad_scale.found_nonfinite = True
+
+    def _step_rows(self, indices: Any, values: Array, param: str | int | None,
+                   grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
+        made, scale, *limits = self._refresh(grad_scale)
+        i = made.position(param)
+        group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
+        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
+        rows, values = integers(indices), adopt(values)
+        if lazy != 1 and made.states[i][-1] is None:
+            made.plan.check_rows(i, rows, values)
+            states = [[*row] for row in made.states]
+            p = made.params[i]
+            states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
+            made = self._made = made.over(states)
+        made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
+        if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
+            grad_scale.found_nonfinite = True
+
+    def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
+        """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
+        scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
+        plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
+        scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
+        made = self._intact()
+        for group, values in zip(made.groups, self.param_groups, strict=True):
+            group.refresh(values)
+        if made.structures != [group.structure for group in made.groups]:
+            made = self._made = made.over(made.states)
+        largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
+        skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
+        return made, scale, largest, skip
+
+    def _intact(self) -> Made:
+        """Return what was made of the groups; ValueError where their list is another one."""
+        made = self._made
+        if len(self.param_groups) != len(made.own):
+            raise ValueError(
+                f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.own)}: "
+                "use add_param_group, and leave the list as it is"
+            )
+        for own, values in zip(made.own, self.param_groups, strict=True):
+            if values.get("params") is not own:
+                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+        return made
+
+    def write_hypers(self) -> None:
+        """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
+
+        ``step`` does so itself; on the CPU there is nothing to do.
+        """
+        self._guard.run(self._write)
+
+    def _write(self) -> None:
+        made = self._intact()
+        for group, values in zip(made.groups, self.param_groups, strict=True):
+            group.refresh(values)
+        if made.structures != [group.structure for group in made.groups]:
+            raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
+        if hasattr(made.plan, "refresh"):
+            made.plan.refresh(Given(made.groups, 1.0))
+
+    def to(self, params: Params) -> None:
+        """Step these arrays from now on: copies of the parameters on another device, in their order.
+
+        States and step counts move along, to the same bits.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where number, shapes or dtypes differ, or an array cannot be updated in place; nothing has changed then.
+        """
+        self._guard.run(self._move, params)
+
+    def _move(self, params: Params) -> None:
+        new = [array for _, array in named(params, 0)]
+        had = self._made
+        if [described(p) for p in new] != [described(p) for p in had.params]:
+            raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
+        check_parameters(had.names, new)
+        states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
+        left = iter(new)
+        own = [tuple(next(left) for _ in arrays) for arrays in had.own]
+        made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
+        for values, arrays in zip(self.param_groups, own, strict=True):
+            values["params"] = arrays
+        self._made, self._tensors = made, any(map(adopted, new))
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients of the last step, after ``grad_scale`` and before clipping.
+
+        None where neither a limit of a norm nor ``skip_nonfinite`` asked for it.
+        """
+        return self._made.plan.norm  # type: ignore[no-any-return]
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step was none, because a gradient was infinite or NaN."""
+        return self._made.plan.skipped  # type: ignore[no-any-return]
+
+    def ema_params(self) -> list[Array]:
+        """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
+        return [ema.copy(order="K") for ema in self._emas()]
+
+    @contextlib.contextmanager
+    def swapped_ema(self) -> Iterator[None]:
+        """Let the parameters hold their moving averages inside the ``with`` block, for evaluation.
+
+        Nothing else can be done with the optimizer there: RuntimeError.
+        """
+        emas = self._emas()
+        params = self._made.params
+        self._guard.run(_swap, params, emas)
+        self._guard.swapped = True
+        try:
+            yield
+        finally:
+            self._guard.swapped = False
+            self._guard.run(_swap, params, emas)
+
+    def _emas(self) -> list[Array]:
+        self._guard.unswapped()
+        return self._made.kept("ema", "has no moving average: ema_decay is None")
+
+    def shadow_params(self) -> list[Array]:
+        """Return the copies in ``shadow_dtype``, which every step writes anew; ValueError where there is none."""
+        return self._made.kept("shadow", "has no shadow: shadow_dtype is None")
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
+        return self._beside(self._made.states)
+
+    def _beside(self, states: Sequence[Sequence[Array | None]]) -> list[dict[str, Any]]:
+        return [
+            {"step": t, "carry": carry}
+            | {name: array for name, array in zip(self._state_names, own, strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), states, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
+
+        What was written to ``param_groups`` since the last step is in it: ValueError or TypeError where a step would
+        refuse it.
+        """
+        return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
+
+    def _snapshot(self) -> dict[str, Any]:
+        made = self._intact()
+        values = [dict(group) for group in self.param_groups]
+        groups = [Group(self.rule, each) for each in values]
+        of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+        states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
+        return snapshot(self.rule, self._beside(states), values)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a snapshot, to the same bits.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where rule, number of groups or parameters, names, shapes or dtypes differ; nothing has changed then.
+        """
+        self._guard.run(self._load, state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        values = group_values(state_dict, self.rule, self.param_groups)
+        groups = [Group(self.rule, value) for value in values]
+        had = self._made
+        states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
+        made = Made.of(groups, had.own, had.names, states, steps, carries)
+        self._made, self.param_groups = made, values
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} is bound to the memory of its arrays: copy or pickle state_dict() instead"
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
+            lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
+        return "\n".join([*lines, ")"])
+
+
+def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
+    for p, ema in zip(params, emas, strict=True):
+        swap(p, ema)
+
+
+class SGD(Optimizer, rule="sgd"): ...
+
+
+class Momentum(Optimizer, rule="momentum"): ...
+
+
+class Adagrad(Optimizer, rule="adagrad"): ...
+
+
+class RMSprop(Optimizer, rule="rmsprop"): ...
+
+
+class Adam(Optimizer, rule="adam"): ...
+
+
+class AdamW(Optimizer, rule="adamw"): ...
+
+
+class Lion(Optimizer, rule="lion"): ...

@@ -1,0 +1,1 @@
+"""What a training loop needs besides an optimizer: early stopping, averages, loss scaling."""

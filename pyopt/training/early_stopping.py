@@ -1,0 +1,180 @@
+"""Early stopping: end a training loop when a metric no longer improves, and go back to the best weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays.backend import Array
+from ..kernels.spec import Hyper
+from ..validate import integer, keys, one_of, real
+from .weights import array_list, copied, fits, refill
+
+_SETTINGS = ("monitor", "min_delta", "patience", "mode", "baseline", "restore_best_weights", "start_from_epoch")
+
+
+class EarlyStopping:
+    """Say when a training loop is to end: ``if stopper.update(metric, params): break``, once an epoch.
+
+    Parameters
+    ----------
+    monitor : str
+        The name of the metric: of its entry where ``update`` is given a dict, and in errors.
+    min_delta : float
+        A metric must be better than the best one by more than this to count as an improvement, >= 0.
+    patience : int
+        Epochs without an improvement after which to stop, >= 0; 0 and 1 stop at the first.
+    mode : "min" or "max"
+        Whether the metric is to fall or to rise.
+    baseline : float, optional
+        Epochs count as without an improvement until the metric is better than this, too.
+    restore_best_weights : bool
+        Keep copies of the weights of the best epoch, and write them back when it is time to stop; ``restore`` does so
+        at any time.
+    start_from_epoch : int
+        Epochs before this one, counted from 0, are not looked at, >= 0.
+
+    A NaN is never an improvement, not even in the first epoch. Names, defaults and behaviour are those of Keras, but
+    for the mode, which is never guessed from the name; after a loop that ends by itself call ``restore``.
+
+    Attributes
+    ----------
+    best, best_epoch : float or None, int or None
+        The best metric so far and its epoch.
+    stopped_epoch : int or None
+        The epoch that ended the training.
+
+    Source: L. Prechelt, "Early stopping - but when?", 1998, https://doi.org/10.1007/3-540-49430-8_3
+
+    >>> import numpy as np, pyopt
+    >>> w = np.zeros(1)
+    >>> stopper = pyopt.EarlyStopping(patience=2, restore_best_weights=True)
+    >>> for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5, 0.5]):
+    ...     w[0] = epoch
+    ...     if stopper.update(loss, [w]): break
+    >>> epoch, stopper.best, w.tolist()
+    (3, 1.0, [1.0])
+    """
+
+    def __init__(self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0, mode: str = "min",
+                 baseline: float | None = None, restore_best_weights: bool = False,
+                 start_from_epoch: int = 0) -> None:  # fmt: skip
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor={monitor!r}: must be a name")
+        self.monitor = monitor
+        self.min_delta: float = Hyper("min_delta", 0.0).check(min_delta)
+        self.patience = integer("patience", patience, 0)
+        self.mode = one_of("mode", mode, ("min", "max"))
+        self.baseline = None if baseline is None else _finite("baseline", baseline)
+        self.restore_best_weights: bool = Hyper("restore_best_weights", False).check(restore_best_weights)
+        self.start_from_epoch = integer("start_from_epoch", start_from_epoch, 0)
+        self.epoch = 0  # the number of calls of update
+        self.wait = 0
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._best_weights: list[Array] | None = None
+        self._params: list[Array] = []
+
+    def update(self, metric: float | Mapping[str, float], params: Sequence[Array] = ()) -> bool:
+        """Take in the metric of an epoch and return whether to stop.
+
+        Parameters
+        ----------
+        metric : float, or dict with an entry called ``monitor``
+        params : list of arrays
+            The weights; needed with ``restore_best_weights`` only. Those of the best epoch are copied, and written back
+            into these arrays when the answer is True.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything has changed, where the metric is no number or the weights cannot be restored.
+        """
+        current = self._read(metric)
+        arrays = array_list(params) if self.restore_best_weights else []
+        epoch = self.epoch
+        if self.restore_best_weights and not arrays:
+            raise ValueError("params is empty: restore_best_weights=True needs the weights")
+        fits(arrays, self._best_weights or arrays)
+        self.epoch, self._params = epoch + 1, arrays
+        if epoch < self.start_from_epoch:
+            return False
+        if self.restore_best_weights and self._best_weights is None:
+            self._keep(epoch)
+        self.wait += 1
+        if self._improves(current, self.best):
+            self.best = current
+            self._keep(epoch)
+            if self._improves(current, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            if self.restore_best_weights:
+                self.restore()
+            return True
+        return False
+
+    def restore(self, params: Sequence[Array] | None = None) -> None:
+        """Write the best weights back, in place.
+
+        ``params`` are the arrays to fill, those of the last ``update`` if not given. ValueError where no weights were
+        kept, or arrays differ from them in number, shape or dtype; nothing has changed then.
+        """
+        if self._best_weights is None:
+            raise ValueError("there are no best weights: restore_best_weights=True and an update come before")
+        if params is None and not self._params:
+            raise ValueError("params is missing: it is known after the first update since load_state_dict")
+        refill(self._params if params is None else array_list(params), self._best_weights)
+
+    def _keep(self, epoch: int) -> None:
+        self.best_epoch = epoch
+        if self.restore_best_weights:
+            self._best_weights = copied(self._params, self._best_weights)
+
+    def _improves(self, x: float, other: float | None) -> bool:
+        if other is None:
+            return not math.isnan(x)
+        return x + self.min_delta < other if self.mode == "min" else x - self.min_delta > other
+
+    def _read(self, metric: Any) -> float:
+        if isinstance(metric, Mapping):
+            if self.monitor not in metric:
+                raise ValueError(f"monitor={self.monitor!r} is not among the metrics {sorted(map(str, metric))}")
+            metric = metric[self.monitor]
+        return real(self.monitor, metric)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return settings, progress and copies of the best weights; later updates do not change it."""
+        names = (*_SETTINGS, "epoch", "wait", "best", "best_epoch", "stopped_epoch")
+        weights = None if self._best_weights is None else copied(self._best_weights)
+        return {name: getattr(self, name) for name in names} | {"best_weights": weights}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
+        keys(state_dict, self.state_dict())
+        other = EarlyStopping(**{name: state_dict[name] for name in _SETTINGS})
+        other.epoch, other.wait = (integer(name, state_dict[name], 0) for name in ("epoch", "wait"))
+        best, weights = state_dict["best"], state_dict["best_weights"]
+        other.best = None if best is None else _finite("best", best, infinite=True)
+        other.best_epoch, other.stopped_epoch = (
+            None if state_dict[name] is None else integer(name, state_dict[name], 0)
+            for name in ("best_epoch", "stopped_epoch")
+        )
+        other._best_weights = None if weights is None else copied(array_list(weights, "best_weights"))
+        if weights is not None and not other.restore_best_weights:
+            raise ValueError("the state_dict has best_weights and restore_best_weights=False: must be one or the other")
+        self.__dict__.update(vars(other))
+
+
+def _finite(name: str, x: Any, infinite: bool = False) -> float:
+    """Return a number; ``infinite`` ones only if allowed."""
+    allowed = "a number" if infinite else "None or a finite number"
+    if isinstance(x, (bool, np.bool_)) or not isinstance(x, (int, float, np.number)):
+        raise TypeError(f"{name}={x!r}: must be {allowed}")
+    if math.isnan(x) or (math.isinf(x) and not infinite):
+        raise ValueError(f"{name}={x!r}: must be {allowed}")
+    return float(x)
