@@ -200,7 +200,7 @@ def test_penalty_written_later(rule, penalty):
     assert len(opt.param_groups[0]["penalty"]) == 1
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "2", None, [2.0], 1e-320, True])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "2", None, [2.0], 1e-320, 1e-39, True])
 def test_grad_scale(rule, bad):
     p, g = np.ones(3), np.ones(3)
     opt = make(rule, [p], **everything(rule))

@@ -45,7 +45,8 @@ def test_like_torch(mode, threshold_mode, seed):
         opt = optimizer()
         theirs = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.ones(2))], "lr": lr} for lr in ONE])
         mine, other = ReduceOnPlateau(opt, **options), torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **options)
-        for t, metric in enumerate(metrics(seed)):
+        path = metrics(seed)
+        for t, metric in enumerate(path if threshold_mode == "abs" else np.exp2(path)):  # torch is wrong below 0
             mine.step(metric)
             other.step(metric)
             assert rates(opt) == rates(theirs), (options, t)
@@ -72,6 +73,20 @@ def test_by_hand():
         plateau.step(metric)
         seen.append(opt.param_groups[0]["lr"])
     assert seen == [0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "worse", "better"), [("min", (-1.0, -1.00005), -1.0002), ("max", (-1.0, -0.99995), -0.9998)]
+)
+def test_a_relative_threshold_of_a_negative_metric(mode, worse, better):
+    """The margin is a share of the absolute value: neither the same metric nor one a little better counts."""
+    opt = optimizer([1.0])
+    plateau = ReduceOnPlateau(opt, mode=mode, factor=0.5, patience=1, threshold=1e-4)
+    for metric in (-1.0, *worse):
+        plateau.step(metric)
+    assert rates(opt) == [0.5]
+    plateau.step(better)
+    assert plateau.best == better
 
 
 def test_resumed_from_snapshots():

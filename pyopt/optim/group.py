@@ -20,7 +20,7 @@ from ..kernels.spec import Hyper, Penalty, Projection, Rule
 from ..validate import one_of
 
 ZERO_GRADS = Hyper("zero_grads", False)
-GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float64).tiny))
+GRAD_SCALE = Hyper("grad_scale", 1.0, low=float(np.finfo(np.float32).tiny))  # else 1 / grad_scale is infinite
 OPTIONS: dict[str, Any] = {
     "penalty": None,
     "prox": None,

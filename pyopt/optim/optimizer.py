@@ -161,8 +161,8 @@ class Optimizer:
             One for each parameter, of its shape and memory order, in its dtype or in float32, bfloat16 or float16; None
             skips the parameter, and its step count stays.
         grad_scale : float or DynamicLossScale
-            What the loss was multiplied by: gradients are divided by it. Greater than 0. A DynamicLossScale turns
-            ``skip_nonfinite`` on and is told what was found.
+            What the loss was multiplied by: gradients are divided by it. At least 2**-126, so that float32 has its
+            inverse. A DynamicLossScale turns ``skip_nonfinite`` on and is told what was found.
         zero_grads : bool
             Fill the gradients with zeros in the same pass.
 

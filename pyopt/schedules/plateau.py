@@ -17,7 +17,9 @@ class ReduceOnPlateau:
     """Multiply the learning rates of an optimizer by ``factor`` when a metric has stopped improving.
 
     Call ``step(metric)`` once an epoch. It is no function of the step: it writes the ``lr`` of the parameter groups,
-    which must be numbers. Names, defaults and behaviour are those of torch's ReduceLROnPlateau.
+    which must be numbers. Names, defaults and behaviour are those of torch's ReduceLROnPlateau, but for negative
+    metrics with a relative threshold: torch multiplies the best one by 1 - threshold, and so takes a worse one for
+    better.
 
     Parameters
     ----------
@@ -30,8 +32,8 @@ class ReduceOnPlateau:
     patience : int
         Epochs without an improvement that are accepted, >= 0.
     threshold : float
-        How much better than the best one a metric must be to count, >= 0: by this share of the best one with
-        ``threshold_mode="rel"`` (then < 1 where ``mode="min"``), by this difference with "abs".
+        How much better than the best one a metric must be to count, >= 0: by this share of the best one's absolute
+        value with ``threshold_mode="rel"`` (then < 1 where ``mode="min"``), by this difference with "abs".
     cooldown : int
         Epochs after a reduction in which none without an improvement is counted, >= 0.
     min_lr : float or sequence of floats
@@ -94,8 +96,12 @@ class ReduceOnPlateau:
 
     def _improves(self, x: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0
-        relative = self.threshold_mode == "rel"
-        bound = self.best * (1.0 + sign * self.threshold) if relative else self.best + sign * self.threshold
+        if math.isinf(self.best):  # the start: no share of it is a number
+            bound = self.best
+        elif self.threshold_mode == "rel":
+            bound = self.best * (1.0 + (sign if self.best >= 0 else -sign) * self.threshold)
+        else:
+            bound = self.best + sign * self.threshold
         return sign * x > sign * bound
 
     def _rates(self) -> Sequence[float]:

@@ -30,7 +30,8 @@ class EarlyStopping:
     mode : "min" or "max"
         Whether the metric is to fall or to rise.
     baseline : float, optional
-        Epochs count as without an improvement until the metric is better than this, too.
+        An improvement ends the waiting only where the metric is better than this, too. An epoch that improves never
+        stops the training, so a run that gets a little better each time goes on without ever reaching it.
     restore_best_weights : bool
         Keep copies of the weights of the best epoch, and write them back when it is time to stop; ``restore`` does so
         at any time.

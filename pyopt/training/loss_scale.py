@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..kernels.spec import Hyper
 from ..validate import integer
 
+_SMALLEST, _LARGEST = 2.0**-126, 2.0**126  # float32 has the inverse of what lies between as a normal number
+
 _SETTINGS = (
-    Hyper("init_scale", 65536.0, above=True),
+    Hyper("init_scale", 65536.0, low=_SMALLEST, high=_LARGEST, closed=True),
     Hyper("growth_factor", 2.0, low=1.0),
     Hyper("backoff_factor", 0.5, above=True, high=1.0),
 )
@@ -25,7 +26,7 @@ class DynamicLossScale:
     Parameters
     ----------
     init_scale : float
-        First scale, > 0.
+        First scale, in [2**-126, 2**126].
     growth_factor : float
         The scale is multiplied by it after ``growth_interval`` iterations without a non-finite gradient; >= 1.
     backoff_factor : float
@@ -33,7 +34,8 @@ class DynamicLossScale:
     growth_interval : int
         >= 1.
 
-    Names and defaults are those of torch.amp.GradScaler.
+    Names and defaults are those of torch.amp.GradScaler. The scale stays within [2**-126, 2**126], of which
+    float32 has the inverse.
 
     Source: P. Micikevicius et al., "Mixed precision training", ICLR 2018, https://arxiv.org/abs/1710.03740
 
@@ -59,13 +61,13 @@ class DynamicLossScale:
     def update(self) -> None:
         """Adapt the scale to what the steps since the last call have found."""
         if self.found_nonfinite:
-            self.scale = max(self.scale * self.backoff_factor, math.ulp(0.0))
+            self.scale = max(self.scale * self.backoff_factor, _SMALLEST)
             self._growth_tracker = 0
         else:
             self._growth_tracker += 1
             if self._growth_tracker == self.growth_interval:
                 grown = self.scale * self.growth_factor
-                self.scale = grown if math.isfinite(grown) else self.scale
+                self.scale = grown if grown <= _LARGEST else self.scale
                 self._growth_tracker = 0
         self.found_nonfinite = False
 
