@@ -128,6 +128,7 @@ MODELS = [
     ({}, {"columns": np.arange(10)}, ["columns is int64", "str_"]),
     ({}, {"classes": np.array(["a", "a"])}, ["classes", "2 labels"]),
     ({}, {"classes": np.arange(3)}, ["3 outputs"]),
+    ({}, {"classes": np.array([1j, 2j])}, ["classes is of type complex128", "numbers or words"]),
     ({}, {"0/w1": None}, ["0/w1"]),
     ({}, {"0/w2": None}, ["1 outputs"]),
     ({}, {"0/w1": ROW}, ["0/w1", "(10, outputs)"]),
@@ -159,6 +160,11 @@ def test_damaged_models_are_one_line(command, tmp_path):
         refused(command("predict", "bad.npz", "diabetes"), "bad.npz", said)
     np.savez_compressed(tmp_path / "bad.npz", **arrays, header=np.zeros(4, np.uint8))
     refused(command("predict", "bad.npz", "diabetes"), "compressed")
+    rewritten(tmp_path / "bad.npz", header, arrays)
+    with zipfile.ZipFile(tmp_path / "bad.npz", "a") as file:
+        file.filelist.extend([file.getinfo("0/w1.npy")] * 100)
+        file.writestr("more.npy", b"")
+    refused(command("predict", "bad.npz", "diabetes"), "parts overlap")
 
 
 def test_any_change_of_a_file_is_refused_or_harmless(tmp_path):

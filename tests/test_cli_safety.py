@@ -95,6 +95,12 @@ def test_every_command_on_a_full_disk(command, tmp_path, monkeypatch):
     assert (tmp_path / "p.png").read_bytes() == b""
 
 
+def test_results_do_not_replace_the_data(command, tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(30.0), y=np.arange(30.0) ** 2)
+    for option in ("--save", "--checkpoint"):
+        refused(command("train", "--data", "a.npz", "--target", "y", option, "./a.npz"), "a.npz", "this is the data")
+
+
 def test_limits_of_the_system(tmp_path):
     """The disk itself refuses, not a stand-in for it."""
     pyopt = f'"{sys.executable}" -m pyopt.cli'
@@ -181,7 +187,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
 # ---- names that terminals obey
 
 
-ODD = "[red]a :star: $x_1$ \x1b[31m\x07\u202e"
+ODD = "[red]a :star: $x_$ \x1b[31m\x07\u202e"
 
 
 def test_names_are_shown_and_not_obeyed(command, tmp_path):

@@ -45,9 +45,9 @@ def _run(args: Sequence[str] | None) -> int:
         _refuse(" ".join(str(refused).split()))
     except typer.Abort:
         return 130
-    except OSError as error:  # files have messages of their own: this is the standard output
+    except OSError as error:  # files that are asked for have messages of their own: this is the standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left of it fails again at the exit
-        _refuse(f"the output cannot be written: {error.strerror or error}")
+        _refuse(f"{error.filename or 'the output'} cannot be written: {error.strerror or error}")
     return code if isinstance(code, int) else 0
 
 
