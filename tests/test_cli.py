@@ -179,7 +179,7 @@ def test_cross_validation_and_ensembles(command):
     found = figures(*command("train", *args))
     assert len(set(found["R^2, members"].split())) == 3
     run = finished(data="diabetes", ensemble=3, model="mlp", epochs=4)
-    x, _ = run._part(0).held
+    x, _ = run.part(0).held
     mean = np.mean([course.estimator.predict(x) for course in run.courses], axis=0)
     assert run.model().outputs(x)[:, 0] == pytest.approx(mean, abs=1e-5)
     assert float(found["R^2, held out"]) == pytest.approx(run.score(), abs=1e-4)

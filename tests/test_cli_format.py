@@ -74,9 +74,8 @@ def test_what_was_written_for_skops_runs_nothing(command, tmp_path, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.npz", "evil.skops", "victim"]
 
 
-def test_the_guide_trusts_what_skops_needs_and_no_more(tmp_path, monkeypatch):
+def test_the_guide_trusts_what_skops_needs_and_no_more(tmp_path):
     io = pytest.importorskip("skops.io")
-    monkeypatch.chdir(tmp_path)
     guide = (Path(__file__).parents[1] / "docs" / "estimators.md").read_text()
     (text,) = [block for block in re.findall("```python\n(.*?)```", guide, re.DOTALL) if "TRUSTED" in block]
     x = np.random.default_rng(0).normal(size=(40, 3))
