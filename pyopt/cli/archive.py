@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,23 +36,24 @@ def write(name: str, path: Path, kind: str, header: Mapping[str, Any], arrays: M
 
 def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return header and arrays of a file of this kind; ValueError, or what zipfile and NumPy raise, for any other."""
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no NPZ file")
-        with zipfile.ZipFile(file) as archive:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            if "schema.json" in entries:
-                raise ValueError(OLDER)
-            if "header" not in entries:
-                raise ValueError("it has no header: it is another file, or was saved by an older version of pyopt")
-            sizes = [entry.file_size for entry in archive.infolist()]
-            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-            if packed or sum(sizes) > os.fstat(file.fileno()).st_size:
-                raise ValueError("it is compressed, or its parts overlap: pyopt writes neither")
-            if entries["header"].file_size > HEADER:
-                raise ValueError(f"its header has {entries['header'].file_size} bytes: must have {HEADER} at most")
-            header = _header(_array("header", archive.read(entries.pop("header"))), kind)
-            return header, {name: _array(name, archive.read(entry)) for name, entry in entries.items()}
+    data = path.read_bytes()
+    file = io.BytesIO(data)
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no NPZ file")
+    with zipfile.ZipFile(file) as archive:
+        listed = archive.infolist()
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in listed}
+        if "schema.json" in entries:
+            raise ValueError(OLDER)
+        if "header" not in entries:
+            raise ValueError("it has no header: it is another file, or was saved by an older version of pyopt")
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in listed)
+        if packed or sum(entry.file_size for entry in listed) > len(data):
+            raise ValueError("it is compressed, or its parts overlap: pyopt writes neither")
+        if entries["header"].file_size > HEADER:
+            raise ValueError(f"its header has {entries['header'].file_size} bytes: must have {HEADER} at most")
+        header = _header(_array("header", archive.read(entries.pop("header"))), kind)
+        return header, {name: _array(name, archive.read(entry)) for name, entry in entries.items()}
 
 
 @contextlib.contextmanager
