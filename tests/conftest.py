@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, golden.py and contract.py
-pytest.register_assert_rewrite("helpers", "contract")
+pytest.register_assert_rewrite("cli_runs", "helpers", "contract")
 
 import pyopt  # noqa: E402
 from helpers import DEVICES, GRADIENTS  # noqa: E402

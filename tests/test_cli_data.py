@@ -5,7 +5,7 @@ import datetime as dt
 import numpy as np
 import pytest
 
-for extra in ("matplotlib", "rich", "skops", "sklearn", "typer"):
+for extra in ("matplotlib", "rich", "sklearn", "typer"):
     pytest.importorskip(extra)
 
 from pyopt.cli import data as tables  # noqa: E402

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-EXTRAS = {**dict.fromkeys(("matplotlib", "rich", "skops", "sklearn", "typer"), "demo"), "pyarrow": "parquet"}
+from .terminal import shown
+
+EXTRAS = {**dict.fromkeys(("matplotlib", "rich", "sklearn", "typer"), "demo"), "pyarrow": "parquet"}
 
 
 class Refused(Exception):  # noqa: N818 - what is refused is no fault of the program
@@ -42,9 +45,12 @@ def _run(args: Sequence[str] | None) -> int:
         _refuse(" ".join(str(refused).split()))
     except typer.Abort:
         return 130
+    except OSError as error:  # files that are asked for have messages of their own: this is the standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left of it fails again at the exit
+        _refuse(f"{error.filename or 'the output'} cannot be written: {error.strerror or error}")
     return code if isinstance(code, int) else 0
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"pyopt: {message}", file=sys.stderr)
+    print(f"pyopt: {shown(message)}", file=sys.stderr)
     sys.exit(2)

@@ -47,8 +47,10 @@ EarlyStopping = An[bool, _option("Training", STOPPING, "--early-stopping")]
 Patience = An[int, _option("Training", "Epochs without progress before it stops early.", min=1)]
 Folds = An[int, _option("Training", "Cross-validate with so many folds.", min=0, show_default="hold out a fifth")]
 Threads = An[int | None, _option("Training", "Threads of a large step.", min=1, show_default="all")]
-Checkpoint = An[Path, _option("Training", "Where Ctrl-C saves the run, a .skops file.")]
+SAVED = "checkpoint.npz, or what --resume names"
+Checkpoint = An[Path | None, _option("Training", "Where Ctrl-C saves the run, a .npz file.", show_default=SAVED)]
 Resume = An[Path | None, _option("Training", "Go on with a run that was stopped.")]
 
+CURVES = Path("curves.png")
 Plot = An[Path, _option("Results", "Where the curves go, a .png file.")]
-Save = An[Path | None, _option("Results", "Where the model goes: .skops, or .npz for bare arrays.")]
+Save = An[Path | None, _option("Results", "Where the model goes, a .npz file.")]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 
 from ..arrays.backend import Array
-from ..estimators._models import Linear, Network
+from ..estimators._models import ACTIVATIONS, Linear, Network
 from ..kernels.linear_models import softmax
+from ..validate import one_of
+from . import archive
 from .data import Scaling
-
-ENDINGS = (".skops", ".npz")
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,8 @@ def named(member: Linear | Network) -> dict[str, Array]:
 
 
 def save(model: Model, path: Path) -> None:
-    """Write a model, as arrays into an NPZ file or as it is into one of skops."""
-    if path.suffix.lower() == ".skops":
-        skops.io.dump(model, path)
-        return
-    arrays: dict[str, Any] = {
+    """Write a model; ValueError, and an older file stays, where that cannot be."""
+    arrays = {
         "columns": np.array(model.columns),
         "x_shift": model.features.shift,
         "x_scale": model.features.scale,
@@ -88,67 +82,68 @@ def save(model: Model, path: Path) -> None:
     if model.classes is not None:
         arrays["classes"] = model.classes
     first = model.members[0]
-    if isinstance(first, Network):
-        arrays["activation"] = np.array(first.hidden[0].activation)
+    header = {"activation": first.hidden[0].activation if isinstance(first, Network) else None}
     for i, member in enumerate(model.members):
         arrays |= {f"{i}/{name}": array for name, array in named(member).items()}
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    archive.write("save", path, "model", header, arrays)
 
 
 def load(path: str | Path) -> Model:
     """Return a model that was saved; ValueError where the file is none."""
     path = Path(path)
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"model={str(path)!r}: must end in {' or '.join(ENDINGS)}")
-    try:
-        found = read_skops(path) if path.suffix.lower() == ".skops" else _from_npz(path)
-    except OSError as error:
-        raise ValueError(f"model={str(path)!r} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # noqa: BLE001 - a damaged file may end in any of them
-        raise ValueError(f"model={str(path)!r} is no model of pyopt train: {error}") from None
-    if not isinstance(found, Model):
-        raise ValueError(f"model={str(path)!r} is no model of pyopt train: it has a {type(found).__name__}")
-    return found
+    with archive.reading("model", path, "model"):
+        return _built(*archive.read(path, "model"))
 
 
-def read_skops(path: Path) -> Any:
-    """Return what a file of skops holds, which may be types of pyopt and what skops trusts, and nothing else."""
-    data = path.read_bytes()
-    types = skops.io.get_untrusted_types(data=data)
-    if foreign := [name for name in types if not name.startswith("pyopt.")]:
-        raise ValueError(f"it holds {', '.join(foreign)}, which pyopt does not write")
-    return skops.io.loads(data, trusted=types)
+def _built(header: dict[str, Any], arrays: dict[str, Array]) -> Model:
+    activation = archive.fields("model", header, {"activation": (str, type(None))})["activation"]
+    columns = archive.take(arrays, "columns", np.str_, (None,)).tolist()
+    if len(set(columns)) < len(columns):
+        raise ValueError("columns has a name twice")
+    features, target = _scaling(arrays, "x", len(columns)), _scaling(arrays, "y", 1)
+    classes = archive.take(arrays, "classes", np.generic, (None,)) if "classes" in arrays else None
+    if classes is not None and not 2 <= len(classes) == len(np.unique(classes)):
+        raise ValueError("classes must be 2 labels or more, each once")
+    sizes = [len(columns)]
+    while (w := arrays.get(f"0/w{len(sizes)}")) is not None:
+        if w.ndim != 2 or len(w) != sizes[-1]:
+            raise ValueError(f"0/w{len(sizes)} has shape {w.shape}: must be ({sizes[-1]}, outputs)")
+        sizes.append(w.shape[1])
+    outputs = 1 if classes is None or len(classes) == 2 else len(classes)
+    if len(sizes) == 1 or sizes[-1] != outputs:
+        raise ValueError(f"0/w{max(1, len(sizes) - 1)} must be there, with {outputs} outputs")
+    if len(sizes) > 2:
+        one_of("activation", activation, ACTIVATIONS)
+    members: list[Linear | Network] = []
+    while not members or f"{len(members)}/w1" in arrays:
+        members.append(_member(arrays, len(members), sizes, activation))
+    archive.all_taken(arrays)
+    return Model(members, features, target, columns, classes)
 
 
-def _from_npz(path: Path) -> Model:
-    if not zipfile.is_zipfile(path):
-        path.open("rb").close()  # says what is wrong with the path, if that is it
-        raise ValueError("it is no NPZ file")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    if lacking := {"columns", "x_shift", "x_scale", "y_shift", "y_scale", "0/w1"} - set(arrays):
-        raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-    members = []
-    for i in itertools.takewhile(lambda i: f"{i}/w1" in arrays, itertools.count()):
-        own = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{i}/")}
-        members.append(_member(own, str(arrays.get("activation", "relu"))))
-    target = Scaling(arrays["y_shift"], arrays["y_scale"])
-    features = Scaling(arrays["x_shift"], arrays["x_scale"])
-    return Model(members, features, target, arrays["columns"].tolist(), arrays.get("classes"))
+def _scaling(arrays: dict[str, Array], of: str, columns: int) -> Scaling:
+    shift, scale = (archive.take(arrays, f"{of}_{part}", np.float64, (columns,)) for part in ("shift", "scale"))
+    if not (scale > 0).all():
+        raise ValueError(f"{of}_scale has {scale.min()}: must be > 0")
+    return Scaling(shift, scale)
 
 
-def _member(own: dict[str, Array], activation: str) -> Linear | Network:
+def _member(arrays: dict[str, Array], number: int, sizes: Sequence[int], activation: str) -> Linear | Network:
     """Return a member with the arrays of a file, from whose shapes follows what it is."""
-    weights = [own[f"w{i}"] for i in itertools.takewhile(lambda i: f"w{i}" in own, itertools.count(1))]
-    outputs = weights[-1].shape[1]
     member: Linear | Network
-    if len(weights) == 1:
-        member = Linear(len(weights[0]), outputs, np.float32, np.zeros(outputs))
+    start = np.zeros(sizes[-1])
+    if len(sizes) == 2:
+        member = Linear(sizes[0], sizes[1], np.float32, start)
     else:
-        sizes = [len(weights[0]), *(w.shape[1] for w in weights)]
-        rng = np.random.default_rng(0)
-        member = Network(sizes, np.float32, activation, "scale1" in own, 0.0, np.zeros(outputs), 1.0, rng)
-    for name, array in named(member).items():
-        array[...] = own[name]
+        norm, rng = f"{number}/scale1" in arrays, np.random.default_rng(0)
+        member = Network(sizes, np.float32, activation, norm, 0.0, start, 1.0, rng)
+    fill(member, arrays, f"{number}/")
     return member
+
+
+def fill(member: Linear | Network, arrays: dict[str, Array], prefix: str) -> None:
+    """Write arrays of a file, which are taken from among ``arrays``, into those of a member."""
+    for name, array in named(member).items():
+        array[...] = archive.take(arrays, prefix + name, np.float32, array.shape)
+        if name.startswith("variance") and (array < 0).any():
+            raise ValueError(f"{prefix}{name} has {array.min()}: must be >= 0")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..augment import Images
@@ -64,19 +62,6 @@ def batch_size(text: str, rows: int) -> int:
     if not 1 <= size <= rows:
         raise ValueError(f"batch-size={text!r}: must be auto, full or an integer in [1, {rows}], the training rows")
     return size
-
-
-def check_output(name: str, path: Path, endings: Sequence[str]) -> None:
-    """Raise ValueError where a file cannot be written: before the work, not after."""
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{name}={str(path)!r}: must end in {' or '.join(endings)}")
-    existed = os.path.lexists(path)
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise ValueError(f"{name}={str(path)!r} cannot be written: {error.strerror}") from None
-    if not existed:
-        path.unlink()
 
 
 def _assigned(option: str, settings: Sequence[str], known: Collection[str]) -> dict[str, Any]:

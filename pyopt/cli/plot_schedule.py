@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import schedules
+from . import files
 from .schedule_text import parse
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -128,4 +129,5 @@ def save(curves: Sequence[Curve], path: Path) -> None:
         axes.set(xlabel="step", ylabel=panel, ylim=(low - 0.01 * (high - low), high + 0.05 * (high - low)))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=130)
+    with files.replaced("output", path) as file:
+        figure.savefig(file, dpi=130, format=path.suffix[1:].lower())

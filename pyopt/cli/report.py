@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import r2_score
 
 from ..arrays.backend import Array
 from ..kernels.cpu import isa
 from ..kernels.cpu.threads import get_num_threads
+from . import files
 from .model import Model
 from .table import numbers
+from .terminal import console, shown
 from .training import Race, Run
+
+ENDINGS = (".png",)
 
 
 def title(run: Run) -> str:
@@ -57,10 +60,10 @@ def show(run: Run, race: Race, plot: Path, save: Path | None) -> None:
     if save is not None:
         rows["model"] = str(save)
     for name, value in rows.items():
-        table.add_row(name, value)
-    console = Console()
-    console.print(f"{title(run)}, {s.epochs} epochs of batches of {run.batch}", highlight=False)
-    console.print(table)
+        table.add_row(name, shown(value))
+    out = console()
+    out.print(shown(f"{title(run)}, {s.epochs} epochs of batches of {run.batch}"))
+    out.print(table)
 
 
 def plot(run: Run, path: Path) -> None:
@@ -84,8 +87,9 @@ def plot(run: Run, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    figure.suptitle(title(run))
-    figure.savefig(path, dpi=130)
+    figure.suptitle(shown(title(run)), parse_math=False)  # a file may be called $x$
+    with files.replaced("plot", path) as file:
+        figure.savefig(file, dpi=130, format="png")
 
 
 def scored(model: Model, found: Array, truth: Array, name: str) -> str:

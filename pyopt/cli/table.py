@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from ..arrays.backend import Array
 
 Columns = dict[str, Array]
+WIDEST = 1 << 18  # columns: each costs some hundred bytes, however small the file
 
 
 def read(path: Path) -> tuple[Columns, tuple[int, ...] | None]:
@@ -87,10 +89,16 @@ def _number(text: Any) -> float:
         return np.nan
 
 
+def _limited(columns: int) -> None:
+    if columns > WIDEST:
+        raise ValueError(f"it has {columns} columns: must have {WIDEST} at most")
+
+
 def _csv(path: Path) -> tuple[Columns, None]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         header = [name.strip() for name in next(reader, [])]
+        _limited(len(header))
         if len(set(header)) < len(header):
             raise ValueError(f"its first line names a column twice: {', '.join(header)}")
         rows = []
@@ -119,7 +127,8 @@ def _npz(path: Path) -> tuple[Columns, tuple[int, ...] | None]:
                 columns[name] = array
                 continue
             shapes.append(array.shape[1:])
-            wide = array.reshape(len(array), -1)
+            _limited(len(columns) + math.prod(array.shape[1:]))
+            wide = array.reshape(len(array), math.prod(array.shape[1:]))
             columns.update({f"{name}[{i}]": wide[:, i] for i in range(wide.shape[1])})
     images = len(shapes) == 1 and len(shapes[0]) > 1
     return columns, shapes[0] if images else None
@@ -129,6 +138,7 @@ def _parquet(path: Path) -> tuple[Columns, None]:
     from pyarrow import parquet
 
     with path.open("rb") as file:
+        _limited(len(parquet.read_schema(file).names))
         table = parquet.read_table(file)
     return {name: table[name].to_numpy() for name in table.column_names}, None
 

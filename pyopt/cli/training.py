@@ -6,20 +6,16 @@ weights, bit for bit, on every instruction set and thread count, in one go or re
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import os
 import statistics
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
-import skops.io
 from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -28,7 +24,7 @@ from ..arrays.backend import Array, reference
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
 from ..training.early_stopping import EarlyStopping
-from ..validate import one_of
+from ..validate import integer, one_of
 from . import data as tables
 from . import model as models
 from . import options
@@ -70,6 +66,8 @@ class Settings:
         """Raise ValueError where options do not go together."""
         one_of("model", self.model, MODELS)
         one_of("task", self.task, tables.TASKS)
+        for name, low in (("epochs", 1), ("patience", 1), ("ensemble", 1), ("cv", 0), ("seed", 0)):
+            integer(name, getattr(self, name), low)
         default = Settings()
         given = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
         if self.model == "linear" and (wrong := [name for name in given if name in NETWORK_ONLY]):
@@ -97,13 +95,17 @@ class Course:
     """One estimator on its way: what it has learned so far, and its curves."""
 
     estimator: Any
+    epochs: int
     stopper: EarlyStopping | None
-    best: Any = None
     epoch: int = 0
-    done: bool = False
     train_loss: list[float] = field(default_factory=list)
     held_loss: list[float] = field(default_factory=list)
     held_score: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further epoch."""
+        return self.epoch == self.epochs or (self.stopper is not None and self.stopper.stopped_epoch is not None)
 
     @property
     def kept(self) -> int:
@@ -111,22 +113,19 @@ class Course:
         best = None if self.stopper is None or not self.done else self.stopper.best_epoch
         return self.epoch - 1 if best is None else best
 
-    def advance(self, part: Part, epochs: int, classes: Array | None) -> None:
-        """Train for one more epoch."""
-        known: dict[str, Any] = {} if classes is None else {"classes": np.arange(len(classes))}
+    def advance(self, part: Part, known: dict[str, Any]) -> None:
+        """Train for one more epoch, and go back to the best one after the last."""
         self.estimator.partial_fit(part.x, part.y, **known)
         self.epoch += 1
         self.train_loss.append(measure(self.estimator, part.x, part.y)[0])
         loss, score = measure(self.estimator, *part.held)
         self.held_loss.append(loss)
         self.held_score.append(score)
-        self.done = self.epoch == epochs
         if self.stopper is not None:
-            self.done |= self.stopper.update(measure(self.estimator, *part.watched)[0])
-            if self.stopper.best_epoch == self.epoch - 1:
-                self.best = copy.deepcopy(self.estimator)
+            self.stopper.update(measure(self.estimator, *part.watched)[0], self.estimator._model.state)  # noqa: SLF001
             if self.done:
-                self.estimator, self.best = self.best, None
+                self.stopper.restore()
+                self.estimator._publish()  # noqa: SLF001
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Run:
         self.courses: list[Course] = []
         self.batch = options.batch_size(settings.batch_size, min(len(train) for train, _ in self.splits))
         self._make(0)  # says what is wrong with it
-        self._part(0)
+        self.part(0)
 
     @property
     def total(self) -> int:
@@ -167,6 +166,11 @@ class Run:
         return len(self.courses) == jobs and self.courses[-1].done
 
     @property
+    def known(self) -> dict[str, Any]:
+        """What partial_fit is told of the classes."""
+        return {} if self.rows.classes is None else {"classes": np.arange(len(self.rows.classes))}
+
+    @property
     def score_name(self) -> str:
         """What the score is."""
         return "R^2" if self.rows.classes is None else "accuracy"
@@ -176,21 +180,21 @@ class Run:
         members = self.settings.ensemble
         for job in range(len(self.splits) * members):
             if job == len(self.courses):
-                self.courses.append(self._start(job % members))
-            course, part = self.courses[job], self._part(job // members)
+                self.courses.append(self.start(job % members))
+            course, part = self.courses[job], self.part(job // members)
             while not course.done:
-                course.advance(part, self.settings.epochs, self.rows.classes)
+                course.advance(part, self.known)
                 yield course
 
     def model(self, fold: int = 0) -> models.Model:
         """Return what was trained for a fold."""
-        n, part = self.settings.ensemble, self._part(fold)
+        n, part = self.settings.ensemble, self.part(fold)
         members = [course.estimator._model for course in self.courses[fold * n : (fold + 1) * n]]  # noqa: SLF001
         return models.Model(members, part.features, part.target, self.rows.columns, self.rows.classes)
 
     def score(self, fold: int = 0) -> float:
         """Return the score of a fold's model on what was held out."""
-        x, y = self._part(fold).held
+        x, y = self.part(fold).held
         z = self.model(fold).outputs(x)
         return float(r2_score(y, z[:, 0]) if self.rows.classes is None else np.mean(z.argmax(axis=1) == y))
 
@@ -240,33 +244,6 @@ class Run:
         ours, theirs = (statistics.median(spent) / 1e3 for spent in times)
         return Race(ours, theirs, bits[0] == bits[1])
 
-    # ---- stopping and going on
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; the file appears as a whole or not at all."""
-        beside = path.with_name(path.name + ".part")
-        state = {"settings": asdict(self.settings), "sha256": self.rows.sha256, "courses": self.courses}
-        skops.io.dump(state, beside)
-        os.replace(beside, path)
-
-    @staticmethod
-    def resumed(path: Path) -> Run:
-        """Return the run of a checkpoint; ValueError where it is none, or the data is not what it was."""
-        try:
-            state = models.read_skops(path)
-            if not isinstance(state, dict) or set(state) != {"settings", "sha256", "courses"}:
-                raise ValueError("it holds something else")
-            settings = Settings(**state["settings"])
-        except OSError as error:
-            raise ValueError(f"resume={str(path)!r} cannot be read: {error.strerror or error}") from None
-        except Exception as error:  # noqa: BLE001 - a damaged file may end in any of them
-            raise ValueError(f"resume={str(path)!r} is no checkpoint that can be resumed: {error}") from None
-        run = Run(settings)
-        if run.rows.sha256 != state["sha256"]:
-            raise ValueError(f"resume={str(path)!r}: {run.rows.name} is not what it was when the run began")
-        run.courses = state["courses"]
-        return run
-
     # ---- parts
 
     def _splits(self) -> Sequence[tuple[Array, Array]]:
@@ -281,7 +258,8 @@ class Run:
             except ValueError as error:
                 raise ValueError(f"cv={self.settings.cv}: {error}") from None
 
-    def _part(self, fold: int) -> Part:
+    def part(self, fold: int) -> Part:
+        """Return the rows of a fold."""
         if fold not in self._parts:
             self._parts.clear()  # one at a time: data may be large
             self._parts[fold] = self._scaled(*self.splits[fold])
@@ -308,9 +286,11 @@ class Run:
 
         return Part(*pair(train), pair(watched), pair(held), features, target)
 
-    def _start(self, member: int) -> Course:
+    def start(self, member: int) -> Course:
+        """Return a course of which nothing is trained."""
         s = self.settings
-        return Course(self._make(member), EarlyStopping(patience=s.patience) if s.early_stopping else None)
+        stopper = EarlyStopping(patience=s.patience, restore_best_weights=True) if s.early_stopping else None
+        return Course(self._make(member), s.epochs, stopper)
 
     def _pulls(self) -> dict[str, Any]:
         s = self.settings

@@ -94,6 +94,14 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
              classes: Any = None) -> Any:  # fmt: skip
+        rows = self._begin(X, y, sample_weight, fresh, partial, classes)
+        self._epochs(*rows, 1 if partial else self.max_iter)
+        self._publish()
+        return self
+
+    def _begin(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool,
+               classes: Any) -> tuple[Any, Array, Array, Array, Array, Array]:  # fmt: skip
+        """Make all that the first epoch needs, or go on with what is there; return the rows for ``_epochs``."""
         self._check()
         for name, value in self._shape().items():
             if not fresh and self._made_as[name] != value:
@@ -115,9 +123,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         rows, held = self._split(rows, y) if self.early_stopping else (rows, rows[:0])
         weight = np.ones(X.shape[0], X.dtype) if weight is None else _mean_one(weight, rows)
         self._start(X, target, weight, rows, fresh)
-        self._epochs(X, y, target, weight, rows, held, 1 if partial else self.max_iter)
-        self._publish()
-        return self
+        return X, y, target, weight, rows, held
 
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
