@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from . import codecs_cuda, numerics, numerics_cuda
+from . import codecs_cuda, numerics, numerics_element
 
 SIZES = {"f32": 4, "f64": 8, "u64": 8, "u32": 4, "u16": 2}
 REALS = {"f32": np.float32, "f64": np.float64}  # what is computed in
@@ -44,8 +44,12 @@ class Memory:
     def __init__(self) -> None:
         self.made: dict[Any, Any] = {}
         self.replaced: dict[Function, Function] = {
-            **{getattr(numerics, x): getattr(numerics_cuda, x) for x in numerics.__all__ if hasattr(numerics_cuda, x)},
-            numerics_cuda.sqrt: root,
+            **{
+                getattr(numerics, x): getattr(numerics_element, x)
+                for x in numerics.__all__
+                if hasattr(numerics_element, x)
+            },
+            numerics_element.sqrt: root,
             codecs_cuda.bits: self.bits,
             codecs_cuda.real: self.real,
             codecs_cuda.widen_f16: self.widen_f16,

@@ -26,7 +26,7 @@ import numpy as np
 from . import norms, norms_cuda
 from .columns_cuda import cast, every
 from .memory_cuda import REALS, SIZES, Memory
-from .numerics_cuda import power, sqrt
+from .numerics_element import power, sqrt
 from .spec import Hyper, Rule
 
 THREADS = 512  # of the one block that folds leaves

@@ -23,7 +23,7 @@ import numpy as np
 
 from .columns_cuda import Combination, Form, columns, each, reader, writer, writers, zeros
 from .memory_cuda import Memory
-from .numerics_cuda import flush
+from .numerics_element import flush
 from .rules import RULES
 
 THREADS = 256  # of a block

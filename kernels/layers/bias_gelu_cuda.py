@@ -1,5 +1,5 @@
 from ..normal_cuda import normal
-from ..numerics_cuda import exp
+from ..numerics_element import exp
 
 
 def bias_gelu_forward(x, bias):

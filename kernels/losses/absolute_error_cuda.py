@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, magnitude, sign
+from ..numerics_element import double, magnitude, sign
 
 
 def absolute_error(prediction, target, factor):

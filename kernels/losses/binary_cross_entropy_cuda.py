@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, exp, log1p, magnitude
+from ..numerics_element import double, exp, log1p, magnitude
 
 
 def binary_cross_entropy(logits, target, pos_weight, factor, one):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, exp, log1p, magnitude, relu
+from ..numerics_element import double, exp, log1p, magnitude, relu
 
 
 def focal(logits, target, factor, positive, negative, gamma, one):

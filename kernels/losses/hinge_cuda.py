@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, gate, relu
+from ..numerics_element import double, gate, relu
 
 
 def hinge(prediction, target, factor, one):

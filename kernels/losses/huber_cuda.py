@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, magnitude
+from ..numerics_element import double, magnitude
 
 
 def huber(prediction, target, factor, delta, half):

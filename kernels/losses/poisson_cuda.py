@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, exp_any
+from ..numerics_element import double, exp_any
 
 
 def poisson(log_rate, target, factor):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import double, exp, log
+from ..numerics_element import double, exp, log
 
 
 def exponential(logit, top):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import double
+from ..numerics_element import double
 
 
 def squared_error(prediction, target, factor):

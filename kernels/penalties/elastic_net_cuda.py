@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, sign, soft
+from ..numerics_element import one, sign, soft
 
 
 def elastic_net_gradient(p, g, l1, l2):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, soft
+from ..numerics_element import one, soft
 
 
 def huber_l1_gradient(p, g, alpha, delta):

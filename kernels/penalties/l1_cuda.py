@@ -1,4 +1,4 @@
-from ..numerics_cuda import sign, soft
+from ..numerics_element import sign, soft
 
 
 def l1_gradient(p, g, alpha):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import one
+from ..numerics_element import one
 
 
 def l2_gradient(p, g, two_alpha):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, sign, sqrt, zero
+from ..numerics_element import one, sign, sqrt, zero
 
 
 def log_sum_gradient(p, g, alpha, eps):

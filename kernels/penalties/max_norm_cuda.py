@@ -1,4 +1,4 @@
-from ..numerics_cuda import one, sqrt
+from ..numerics_element import one, sqrt
 
 
 def max_norm_shrink(squares, size, step, radius):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import sign, zero
+from ..numerics_element import sign, zero
 
 
 def mcp_gradient(p, g, alpha, gamma):

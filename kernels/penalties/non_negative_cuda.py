@@ -1,4 +1,4 @@
-from ..numerics_cuda import zero
+from ..numerics_element import zero
 
 
 def non_negative_prox(p, step):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush, sqrt
+from ..numerics_element import flush, sqrt
 
 
 def adagrad(p, g, sum, step_size, eps):

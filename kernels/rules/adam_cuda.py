@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush, maximum, sqrt
+from ..numerics_element import flush, maximum, sqrt
 
 
 def adam(p, g, exp_avg, exp_avg_sq, max_exp_avg_sq, one_minus_beta1, beta2, one_minus_beta2, step_size,

@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush, sign
+from ..numerics_element import flush, sign
 
 
 def lion(p, g, exp_avg, lr, one_minus_beta1, one_minus_beta2, decay):

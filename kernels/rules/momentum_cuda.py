@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush
+from ..numerics_element import flush
 
 
 def momentum(p, g, velocity, lr, momentum, nesterov):

@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush, sqrt
+from ..numerics_element import flush, sqrt
 
 
 def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, lr, alpha, one_minus_alpha, eps, momentum):

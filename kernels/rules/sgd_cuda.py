@@ -1,4 +1,4 @@
-from ..numerics_cuda import flush
+from ..numerics_element import flush
 
 
 def sgd(p, g, momentum_buffer, lr, momentum, one_minus_dampening, nesterov):
