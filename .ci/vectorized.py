@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,12 +76,12 @@ def build(folder):
 
 def innermost(text, names):
     """Yield (function, type, place, source line, C line) of every innermost loop of the tile functions ``names``."""
-    lines = text.splitlines()
+    lines, mentioned = text.splitlines(), Counter(re.findall(r"\w+", text))
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
             whole, name, kind = found.groups()  # told apart by the type of the first argument
-            called = len(re.findall(rf"\b{whole}\b", text)) > 2  # Cython also makes pairs of types that nobody uses
+            called = mentioned[whole] > 2  # Cython also makes pairs of types that nobody uses
             function = (name, kind) if name in names and called else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
@@ -112,9 +113,9 @@ def main():
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as folder:
         notes = build(*sys.argv[1:] or [folder])
-    rules = ROOT / "build/generated/tables.pxi"  # in bfloat16
-    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi"), rules]
-    family = {p: p.stem if p.parent.name == "kernels" else p.parent.name for p in stems} | {rules: "rules"}
+    loops = ROOT / "build/generated/tables.pxi"  # of the functions on one element
+    stems = [*(ROOT / "kernels").glob("*.pxi"), *(ROOT / "kernels").glob("*/*.pxi"), loops]
+    family = {p: p.stem if p.parent.name in ("kernels", "generated") else p.parent.name for p in stems}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
     # what engine.pyx includes holds no tiles
     engine = re.findall(r'^include "(\w+)\.pxi"', (ROOT / "kernels/engine.pyx").read_text(), re.MULTILINE)

@@ -1,6 +1,7 @@
 """The kernels of pyopt, one stem per idea.
 
-``X.py`` says what X is and computes it slowly; ``X.pxi`` is X on the CPU; ``X_cuda.py`` is X on the GPU.
+``X.py`` says what X is and computes it slowly. What works element by element has ``X_element.py``: what it does to one
+number, for every machine. Elsewhere ``X.pxi`` is X on the CPU and ``X_cuda.py`` X on the GPU.
 
 =============  ========================================================================================================
 rules/         optimizer updates: sgd, adam, lion, ...
@@ -15,9 +16,10 @@ codecs         storage types and their roundings
 norms          reductions over one tree, the same bits everywhere
 philox         random bits by number
 normal         the normal distribution
-numerics       sign, flush, exp, ...: spelled the same in all three forms
+numerics       sign, flush, exp, ...: spelled the same on arrays, on one number and in C
 spec           Rule, State, Hyper, Penalty: what a stem declares
 checks         what is wrong with an array, in words
+cpu/           loops, element: how tiles are made from functions on one element
 tiles, isa     the tile functions, compiled once per instruction set; which of them run
 threads        how many threads a step may take
 engine.pyx     the CPU's engine, compiled once, knows no instruction set. It includes, for steps: arrays, memory (what

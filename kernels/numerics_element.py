@@ -49,6 +49,10 @@ def one(x):
     return type(x)(1)
 
 
+def half(x):
+    return type(x)(0.5)
+
+
 def soft(x, threshold):
     moved = x - threshold if x > 0 else x + threshold
     return type(x)(0) if abs(x) <= threshold else moved
