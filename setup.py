@@ -1,14 +1,9 @@
 """Build pyopt.kernels: the engine once, the tile functions once per instruction set.
 
-A tile function is a Cython function of a ``.pxi`` file. What is written here, under build/, is its entry in the
-table: a function of one common type that hands arrays, scalars and sizes over in the order of the signature. Of a rule,
-there are forms for arrays in bfloat16 as well.
+The loops of the tiles, and the table of all, are written under build/ by kernels/cpu/loops.py.
 """
 
-import functools
-import itertools
 import os
-import re
 import shutil
 import sys
 import sysconfig
@@ -22,6 +17,10 @@ from setuptools.errors import CompileError, LinkError
 
 HERE = Path(__file__).resolve().parent
 os.chdir(HERE)
+sys.path.insert(0, "kernels")
+from cpu import loops  # noqa: E402  by its folder: pyopt.kernels is not there before it is built
+
+sys.path.remove("kernels")
 GENERATED = Path("build/generated")
 TILES = Path("kernels/cpu/tiles.pyx")
 SHARED = ("cpu", "cuda", "numerics")  # folders that hold no stems
@@ -41,8 +40,10 @@ else:
         "-fno-math-errno",  # else nothing with a square root vectorises; changes no bits
         "-fno-trapping-math",  # else three-way selects do not; changes no bits
     ]
-# gcc silently gives up above 10 pairs of pointers to tell apart: five written arrays and g
-GCC_FLAGS = ["--param=vect-max-version-for-alias-checks=100"]
+OPTIONAL_FLAGS = [  # each where the compiler takes it
+    "--param=vect-max-version-for-alias-checks=100",  # else gcc silently gives up above 10 pairs of pointers
+    "-falign-loops=64",  # where a short loop happens to lie in memory costs it up to half of its speed
+]
 DEBUG_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-ffp-contract=off"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # all: else a finding is a line nobody reads
 OPENMP_FLAGS = [  # to compile, to link; the first that works
@@ -61,114 +62,6 @@ ISAS = {
     "aarch64": {"neon": []},
     "arm64": {"baseline": []} if MSVC else {"neon": []},
 }.get(TARGET, {"baseline": []})
-
-SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
-PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
-LOOP = re.compile(r"^( *)for i in range\(n\):\n((?:\1 +.*\n)+)", re.MULTILINE)
-
-
-def signature(function):
-    """Return the name of a tile function and its parameters, each as (type, star, label)."""
-    name, parameters = SIGNATURE.search(function).groups()
-    return name, PARAMETER.findall(parameters)
-
-
-def entry(family, function):
-    """Return the Cython text of the two table entries (float32, float64) of one tile function, and its row."""
-    name, parameters = signature(function)
-    arrays = [(kind, label) for kind, star, label in parameters if star]
-    scalars = [label for kind, star, label in parameters if not star and kind in ("real", "float")]
-    sizes = [f"n[{i}]" for i in range(len(parameters) - len(arrays) - len(scalars))]
-    fused = "real" in {kind for kind, _, _ in parameters}
-    text = []
-    for bits, real in ((32, "float"), (64, "double")):
-        pointers = [f"<{real if kind == 'real' else kind}*>a[{i}]" for i, (kind, _) in enumerate(arrays)]
-        values = [f"(<const {real}*>k)[{i}]" for i in range(len(scalars))]
-        text += [
-            f"cdef void {name}_{bits}(void** a, const void* k, const Py_ssize_t* n) noexcept nogil:",
-            f"    {name}{f'[{real}]' if fused else ''}({', '.join(pointers + values + sizes)})\n",
-        ]
-    labels = tuple(label for _, label in arrays), tuple(scalars)
-    return "\n".join(text), f'        "{family}.{name}": (<size_t>&{name}_32, <size_t>&{name}_64, *{labels!r}),'
-
-
-def in_bfloat16(rule):
-    """Yield the text of a rule with p, g, its states, or two of these, in bfloat16 and the rest in float32.
-
-    So it reads and writes what is stored: no other loop decodes and encodes it. The names end in which they are.
-    """
-    name, parameters = signature(rule)
-    arrays = [label for _, star, label in parameters if star]
-    parts = {"p": arrays[:1], "g": arrays[1:2], "s": arrays[2:]}
-    for chosen in itertools.chain.from_iterable(itertools.combinations(parts, count) for count in (1, 2)):
-        stored = "|".join(label for part in chosen for label in parts[part])
-        text = re.sub(rf"\breal\* ({stored})\b", r"uint16_t* \1", rule)
-        text = re.sub(rf"\b({stored})\[i\](?! = )", r"wide_bf16(\1[i])", text)
-        text = re.sub(rf"\b({stored})\[i\] = (.*)", r"\1[i] = round_bf16(\2)", text)
-        yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{''.join(chosen)}(", 1) + "\n"
-
-
-def in_pairs(rule):
-    """Yield the text of a rule with all arrays in bfloat16, rounded to the nearest and, up to 3 states, at random.
-
-    A turn of a loop takes both elements of a word: faster than to widen and to narrow numbers of 16 bits.
-    """
-    name, parameters = signature(rule)
-    arrays = [label for _, star, label in parameters if star]
-    written = [arrays[0], *arrays[2:]]
-    plain = re.sub(rf"\breal\* ({'|'.join(arrays)})\b", r"pair_t* \1", rule + "\n")
-    lows = ", ".join(f"{label}_low" for label in written)
-    plain = plain.replace("    cdef Py_ssize_t i\n", f"    cdef Py_ssize_t i\n    cdef uint32_t {lows}\n", 1)
-    for form in ("pgs", "random") if len(written) <= 4 else ("pgs",):
-        text = LOOP.sub(functools.partial(by_halves, written, form == "random"), plain)
-        if form == "random":
-            text = text.replace(" real ", " const pair_t* bits, const pair_t* bits2, real ", 1)
-        if re.search(rf"(?<!_bf16\()\b({'|'.join(arrays)})\[i\](?! = both)|range\(n\)|\bcontinue\b", text):
-            raise ValueError(f"{name}: its loops are not as CONTRIBUTING.md wants them:\n{text}")
-        yield re.sub(r"\breal\b", "float", text).replace(f"{name}(", f"{name}_bf16_{form}(", 1)
-
-
-def by_halves(written, random, loop):
-    """Return the text of a loop over elements as one over words: the lower element of each, then the upper one."""
-    indent, body = loop.groups()
-    text = f"{indent}for i in range(n // 2):\n"
-    for upper, half in enumerate(("low", "high")):
-        lines = re.sub(r"\b(\w+\[i\])(?! = )", rf"{half}_bf16(\1)", body)
-        for number, label in enumerate(written):
-            value = r"near_bf16(\1)"
-            if random:  # element i has the bits of element i ^ number: philox.py
-                half_of_bits = ">> 16" if upper ^ number & 1 else "& 0xffff"
-                value = rf"drawn_bf16(\1, {'bits2' if number & 2 else 'bits'}[i] {half_of_bits})"
-            stored = f"{label}[i] = both({label}_low, {value})" if upper else f"{label}_low = {value}"
-            lines = re.sub(rf"\b{label}\[i\] = (.*)", stored, lines)
-        text += lines
-    return text
-
-
-def table():
-    """Return the text of tables.pxi: includes, entries and the function that returns the table."""
-    includes, entries, rows, mixed = [], [], [], []
-    common = [
-        Path("kernels", name) for name in re.findall(r'^include "([\w/]+\.pxi)"', TILES.read_text(), re.MULTILINE)
-    ]
-    stems = sorted(p for p in Path("kernels").glob("*/*.pxi") if p.parent.name not in SHARED)
-    for path in [*(p for p in common if p.exists()), *stems]:
-        family = path.stem if path in common else path.parent.name
-        if path in stems:
-            includes.append(f'include "{path.relative_to("kernels").as_posix()}"')
-        for function in filter(SIGNATURE.search, path.read_text().split("\n\n\n")):
-            text, row = entry(family, function)
-            entries.append(text)
-            rows.append(row)
-            if family == "rules" and signature(function)[0] == path.stem:
-                for forms, where in ((in_bfloat16, mixed), (in_pairs, rows)):
-                    for form in forms(function):
-                        text, row = entry(family, form)
-                        entries += [form, text]
-                        where.append(row)
-    returned = ["    cdef dict tiles = {", *rows, "    }", "    if MIXED_WIDTHS:", "        tiles |= {"]
-    returned += [*mixed, "        }", "    return tiles", ""]
-    return "\n".join([*includes, "", *entries, "cdef dict all_tiles():", *returned])
 
 
 def write(path, text):
@@ -189,7 +82,7 @@ class Build(build_ext):
         openmp = self.openmp()
         stamp = GENERATED / "flags.txt"
         write(stamp, repr((compile_flags, link_flags, openmp, ISAS, getattr(self.compiler, "compiler_so", None))))
-        write(GENERATED / "tables.pxi", table())
+        write(GENERATED / "tables.pxi", loops.table(Path("kernels"), TILES))
         copies = []
         for extension in self.extensions:
             name = extension.name.rpartition(".")[2]
@@ -220,7 +113,7 @@ class Build(build_ext):
             return FLAGS, []
         if DEBUG:
             return DEBUG_FLAGS + SANITIZE, SANITIZE
-        return FLAGS + (GCC_FLAGS if self.takes(GCC_FLAGS) else []), []
+        return FLAGS + [flag for flag in OPTIONAL_FLAGS if self.takes([flag])], []
 
     def openmp(self):
         """Return the flags of OpenMP, to compile and to link; none where the compiler or the user has it not."""

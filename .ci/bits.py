@@ -56,14 +56,27 @@ def digest(arrays):
     return found.hexdigest()[:16]
 
 
+def signatures(path, family, table):
+    """Return the names and arguments of the tiles of a file; those of an ``X_element.py`` are in the table."""
+    text = path.read_text()
+    if path.suffix == ".pxi":
+        return SIGNATURE.findall(text)
+    names = [name for name in re.findall(r"^def (\w+)\(", text, re.MULTILINE) if f"{family}.{name}" in table]
+    rows = [table[f"{family}.{name}"] for name in names]
+    arrays = [[f"{'double' if label == 'terms' else 'real'}* {label}" for label in row[2]] for row in rows]
+    scalars = [[f"real {label}" for label in row[3]] for row in rows]
+    return [(name, ", ".join([*a, *k, "Py_ssize_t n"])) for name, a, k in zip(names, arrays, scalars, strict=True)]
+
+
 def tiles():
     """Run every tile function, by its signature: what is added to the table is in here by itself."""
     folder = Path(pyopt.kernels.__file__).parent
     table = isa.tiles()
     left = {key for key in table if "_bf16_" not in key}  # those: tests/test_storage.py, with ml_dtypes
-    for path in sorted([*folder.glob("*.pxi"), *folder.glob("*/*.pxi")]):
-        family = path.stem if path.parent == folder or path.parent.name == "numerics" else path.parent.name
-        for name, text in SIGNATURE.findall(path.read_text()):
+    stems = [*folder.glob("*.pxi"), *folder.glob("*/*.pxi"), *folder.glob("*/*_element.py")]
+    for path in sorted(stems, key=lambda path: str(path).replace("_element.py", ".pxi")):
+        family = path.stem if path.parent in (folder, folder / "numerics") else path.parent.name
+        for name, text in signatures(path, family, table):
             key, parameters = f"{family}.{name}", PARAMETER.findall(text)
             if key not in left:
                 continue

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,12 +82,12 @@ def build(folder):
 
 def innermost(text, names):
     """Yield (function, type, place, source line, C line) of every innermost loop of the tile functions ``names``."""
-    lines = text.splitlines()
+    lines, mentioned = text.splitlines(), Counter(re.findall(r"\w+", text))
     function, place, opened = None, None, []  # opened: the loops around, [indent, C line, place, has a loop inside]
     for number, line in enumerate(lines, 1):
         if found := FUNCTION.match(line):
             whole, name, kind = found.groups()  # told apart by the type of the first argument
-            called = len(re.findall(rf"\b{whole}\b", text)) > 2  # Cython also makes pairs of types that nobody uses
+            called = mentioned[whole] > 2  # Cython also makes pairs of types that nobody uses
             function = (name, kind) if name in names and called else None
         elif function and (found := COMMENT.search(line)):
             place = found.groups()
@@ -118,11 +119,10 @@ def main():
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as folder:
         notes = build(*sys.argv[1:] or [folder])
-    rules = ROOT / "build/generated/tables.pxi"  # in bfloat16
-    stems = [p for p in [*(ROOT / "kernels").rglob("*.pxi"), rules] if p.parent.name != "cpu"]  # which holds no tiles
-    family = {p: p.stem if p.parent.name in ("kernels", "numerics") else p.parent.name for p in stems} | {
-        rules: "rules"
-    }
+    loops = ROOT / "build/generated/tables.pxi"  # of the functions on one element
+    stems = [p for p in [*(ROOT / "kernels").rglob("*.pxi"), loops] if p.parent.name != "cpu"]  # which holds no tiles
+    shared = ("kernels", "numerics", "generated")
+    family = {p: p.stem if p.parent.name in shared else p.parent.name for p in stems}
     tile = re.compile(r"^cdef (?:inline )?\w+ (\w+)\([^)]*\) noexcept nogil:", re.MULTILINE)
     names = {name: f"{family[p]}.{name}" for p in stems for name in tile.findall(p.read_text())}
     widths: dict[tuple[str, int], int] = {}

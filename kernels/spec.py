@@ -168,12 +168,12 @@ class Rule:
 
     @property
     def kernel(self) -> str:
-        """The stem of the three forms of the update."""
+        """The stem of the files that the update stands in."""
         return self.reference.__module__.rpartition(".")[2]
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The parameters of the update in all three forms."""
+        """The parameters of the update in all its forms."""
         return _arguments(self.reference)
 
     @property
@@ -183,7 +183,7 @@ class Rule:
 
     @property
     def steps_arguments(self) -> tuple[str, ...]:
-        """The parameters of ``steps`` in all three forms."""
+        """The parameters of ``steps`` in all its forms."""
         return _arguments(self.steps) if self.steps is not None else ()
 
 
@@ -320,5 +320,5 @@ class Projection(Penalty):
 
 def discover(package: str, path: Iterable[str]) -> dict[str, Any]:
     """Import every stem of a folder; return the modules by stem."""
-    stems = sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.endswith("_cuda"))
+    stems = sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.endswith(("_cuda", "_element")))
     return {stem: importlib.import_module(f"{package}.{stem}") for stem in stems}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SECTIONS = {
@@ -15,36 +15,30 @@ SECTIONS = {
     "layers": ("Ranges", "Deviations", "Source"),
     "augment": ("Ranges", "Deviations", "Source"),
 }
-# what only some of the forms need: where a tile writes to, and a length
+# what only a tile needs: where it writes to, and a length
 ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms")}
-HOST = ("terms",)  # functions without a form on one number: the values of penalties are summed on the CPU
+ELEMENT = ("_element.py",)  # beside X.py, of what works element by element
+WHOLE = (".pxi", "_cuda.py")  # and of what looks at rows
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
-def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, tiles: Mapping, exported: bool,
-           golden: bool) -> list[str]:  # fmt: skip
-    """Return what is missing from a stem, or disagrees between its forms; an empty list for a complete one.
+def faults(folder: Path, stem: str, kernel: str, forms: Mapping[str, str], *, files: Sequence[str] = ELEMENT,
+           tiles: Mapping, exported: bool, golden: bool) -> list[str]:  # fmt: skip
+    """Return all that is missing from a stem, or disagrees between its forms; an empty list for a complete one.
 
-    ``kernel`` is the stem of its three forms: a rule may be another's update under another decay. ``forms`` are the
-    functions in its .py and what they are called in the other two; ``tiles`` is the table of compiled functions.
+    ``kernel`` is the stem of the other forms: a rule may be another's update under another decay. ``forms`` are the
+    functions in its .py and what they are called elsewhere; ``files`` are the ends of the files that it has beside
+    its .py; ``tiles`` is the table of compiled functions.
     """
-    family = folder.name
-    found = [f"{stem}: not exported in pyopt"] if not exported else []
-    if not golden:
-        found.append(f"{stem}: no row in tests/golden.py")
-    paths = {
-        suffix: folder / f"{base}{suffix}" for base, suffix in ((stem, ".py"), (kernel, ".pxi"), (kernel, "_cuda.py"))
-    }
-    missing = [f"{stem}: no file {path.name}" for path in paths.values() if not path.exists()]
-    if paths[".py"].exists():
-        found += [f"{stem}: {fault}" for fault in docstring_faults(paths[".py"], family)]
-    if missing:
-        return found + missing
-    return found + [
-        f"{stem}: {fault}"
-        for reference, name in forms.items()
-        for fault in signature_faults(folder, kernel, reference, name, tiles)
-    ]
+    found = [] if exported else ["not exported in pyopt"]
+    found += [] if golden else ["no row in tests/golden.py"]
+    paths = [folder / f"{stem}.py", *(folder / f"{kernel}{end}" for end in files)]
+    found += [f"no file {path.name}" for path in paths if not path.exists()]
+    if paths[0].exists():
+        found += docstring_faults(paths[0], folder.name)
+    for reference, name in forms.items():
+        found += signature_faults(folder, kernel, reference, name, files, tiles)
+    return [f"{stem}: {fault}" for fault in found]
 
 
 def docstring_faults(path: Path, family: str) -> list[str]:
@@ -75,30 +69,31 @@ def docstring_faults(path: Path, family: str) -> list[str]:
     return found
 
 
-def signature_faults(folder: Path, kernel: str, reference: str, name: str, tiles: Mapping) -> list[str]:
-    """Return how the forms of a function differ in their arguments, but for what only one of them needs."""
-    pieces = constant(folder / f"{kernel}.py", "PIECES")
+def signature_faults(folder: Path, kernel: str, reference: str, name: str, files: Sequence[str],
+                     tiles: Mapping) -> list[str]:  # fmt: skip
+    """Return how the forms of a function differ in their arguments, but for what only a tile needs.
+
+    Where two forms tell arrays from scalars, the slash between these is compared as well.
+    """
+    paths = [path for path in (folder / f"{kernel}{end}" for end in (".py", *files, ".pxi")) if path.exists()]
+    pieces = constant(paths[0], "PIECES") if paths and paths[0].suffix == ".py" else None
     if pieces is not None:  # a loss over rows: its form for a GPU is in pieces, put together by the tests
-        path = folder / f"{kernel}_cuda.py"
-        return [f"no {piece} in {path.name}" for piece in pieces if arguments(path, piece) is None]
-    forms = {
-        f"{reference} in {kernel}.py": arguments(folder / f"{kernel}.py", reference),
-        f"{name} in {kernel}_cuda.py": arguments(folder / f"{kernel}_cuda.py", name),
-        f"{name} in {kernel}.pxi": pxi_arguments(folder / f"{kernel}.pxi", name),
-    }
-    if reference in HOST:
-        del forms[f"{name} in {kernel}_cuda.py"]
+        return [f"no {x} in {path.name}" for path in paths if "_cuda" in path.name
+                for x in pieces if arguments(path, x) is None]  # fmt: skip
     row = tiles.get(f"{folder.name}.{name}")
-    forms[f"{folder.name}.{name} as compiled"] = None if row is None else [*row[2], *row[3]]
+    given = {f"{folder.name}.{name} as compiled": None if row is None else [*row[2], "/", *row[3]]}
+    for path in paths:
+        called = reference if path.name == f"{kernel}.py" else name
+        given[f"{called} in {path.name}"] = (pxi_arguments if path.suffix == ".pxi" else arguments)(path, called)
+    found = [f"no {form}" for form, args in given.items() if args is None]
     only = ONLY[folder.name]
-    forms = {form: given and [x for x in given if x not in only] for form, given in forms.items()}
-    found = [f"no {form}" for form, given in forms.items() if given is None]
-    first, want = next(((form, given) for form, given in forms.items() if given is not None), ("", None))
-    return found + [
-        f"{form} takes {given}, {first} takes {want}"
-        for form, given in forms.items()
-        if given is not None and given != want
-    ]
+    there = {form: [x for x in args if x not in only] for form, args in given.items() if args is not None}
+    first, want = next(iter(there.items()), ("", []))
+    for form, args in there.items():
+        slash = {"/"} if not ("/" in args and "/" in want) else set()
+        if [x for x in args if x not in slash] != [x for x in want if x not in slash]:
+            found.append(f"{form} takes {args}, {first} takes {want}")
+    return found
 
 
 def constant(path: Path, name: str) -> object:
@@ -172,10 +167,14 @@ def broken(folder: Path, place: Path, file: str, change: tuple[str, str] | None)
 
 
 def arguments(path: Path, name: str) -> list[str] | None:
-    """Return the arguments of a Python function or method, or None where there is none of that name."""
+    """Return the arguments of a Python function or method, or None where there is none of that name.
+
+    A function on one element has a slash among them, first of all where it forgets it.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            return [a.arg for a in node.args.args]
+            slash = ["/"] if path.name.endswith("_element.py") else []
+            return [*(a.arg for a in node.args.posonlyargs), *slash, *(a.arg for a in node.args.args)]
     return None
 
 

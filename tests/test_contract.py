@@ -12,7 +12,7 @@ import pytest
 import golden
 import losses
 import pyopt
-from contract import broken, faults
+from contract import ELEMENT, WHOLE, broken, faults
 from helpers import OPTIMIZERS
 from pyopt import functional, kernels
 from pyopt.kernels.cpu import isa
@@ -71,6 +71,7 @@ def test_penalty(penalty):
             stem,
             stem,
             penalty_forms(penalty),
+            files=WHOLE if penalty.by_row else ELEMENT,
             tiles=tiles,
             exported=exported,
             golden=stem in golden.PENALTIES,
@@ -83,7 +84,14 @@ def test_loss(stem):
     golden = stem in {row[0] for row in losses.KNOWN}
     for tiles in map(isa.tiles, isa.available()):
         assert not faults(
-            FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden
+            FOLDER / "losses",
+            stem,
+            stem,
+            {"reference": stem},
+            files=ELEMENT if stem in ELEMENTWISE else WHOLE,
+            tiles=tiles,
+            exported=exported,
+            golden=golden,
         )
 
 
@@ -105,10 +113,11 @@ def test_nothing_is_left_over():
     assert {row[0] for row in losses.KNOWN} == set(LOSSES)
     assert set(golden.RULES) == set(RULES)
     assert set(golden.PENALTIES) == set(PENALTIES)
+    by_row = {stem for stem, kind in PENALTIES.items() if kind.by_row} | (set(LOSSES) - set(ELEMENTWISE))
     for folder, stems in (("rules", RULES), ("penalties", PENALTIES), ("losses", LOSSES)):
         files = {path.name for path in (FOLDER / folder).iterdir() if path.suffix in {".py", ".pxi"}}
-        allowed = {f"{stem}{suffix}" for stem in stems for suffix in (".py", ".pxi", "_cuda.py")}
-        assert files - allowed == {"__init__.py"}
+        allowed = {f"{stem}{end}" for stem in stems for end in (".py", *(WHOLE if stem in by_row else ELEMENT))}
+        assert files - allowed == {"__init__.py"} | ({"binary_cross_entropy.pxi"} if folder == "losses" else set())
 
 
 def test_docstring_names_states_and_hyper_parameters(rule):
@@ -151,29 +160,24 @@ def test_example(module):
 
 # ---- the checker itself, on copies with one piece broken
 
-RULE = ("rules", "lion", {"reference": "lion"})
-ADAGRAD = ("rules", "adagrad", {"reference": "adagrad", "steps": "adagrad_steps"})
-PENALTY = ("penalties", "l1", {"terms": "l1_value", "gradient": "l1_gradient", "proximal": "l1_prox"})
-BOX = ("penalties", "box", {"proximal": "box_prox"})
-GROUP = ("penalties", "group_lasso", {"slope": "group_lasso_slope", "shrink": "group_lasso_shrink"})
-LOSS = ("losses", "huber", {"reference": "huber"})
-ROWS = ("losses", "softmax_cross_entropy", {"reference": "softmax_cross_entropy"})
+RULE = ("rules", "lion", {"reference": "lion"}, ELEMENT)
+ADAGRAD = ("rules", "adagrad", {"reference": "adagrad", "steps": "adagrad_steps"}, ELEMENT)
+PENALTY = ("penalties", "l1", {"terms": "l1_value", "gradient": "l1_gradient", "proximal": "l1_prox"}, ELEMENT)
+BOX = ("penalties", "box", {"proximal": "box_prox"}, ELEMENT)
+GROUP = ("penalties", "group_lasso", {"slope": "group_lasso_slope", "shrink": "group_lasso_shrink"}, WHOLE)
+LOSS = ("losses", "huber", {"reference": "huber"}, ELEMENT)
+LOOPS = ("losses", "binary_cross_entropy", {"reference": "binary_cross_entropy"}, ELEMENT)
+ROWS = ("losses", "softmax_cross_entropy", {"reference": "softmax_cross_entropy"}, WHOLE)
 BROKEN = [
-    (RULE, "lion.pxi", None, "no file lion.pxi"),
-    (RULE, "lion_cuda.py", None, "no file lion_cuda.py"),
+    (RULE, "lion_element.py", None, "no file lion_element.py"),
     (RULE, "lion.py", None, "no file lion.py"),
-    (
-        RULE,
-        "lion_cuda.py",
-        ("def lion(p, g, exp_avg,", "def lion(p, g, m,"),
-        "lion in lion_cuda.py takes ['p', 'g', 'm',",
-    ),
-    (RULE, "lion_cuda.py", ("lr, one_minus_beta1", "one_minus_beta1, lr"), "lion in lion_cuda.py takes"),
-    (RULE, "lion_cuda.py", ("def lion(", "def tiger("), "no lion in lion_cuda.py"),
+    (RULE, "lion_element.py", ("(p, g, exp_avg,", "(p, g, m,"), "lion in lion_element.py takes ['p', 'g', 'm', '/',"),
+    (RULE, "lion_element.py", ("lr, one_minus_beta1", "one_minus_beta1, lr"), "lion in lion_element.py takes"),
+    (RULE, "lion_element.py", ("exp_avg, /, lr", "exp_avg, lr, /"), "['p', 'g', 'exp_avg', 'lr', '/',"),
+    (RULE, "lion_element.py", (" /,", ""), "lion in lion_element.py takes ['/', 'p',"),
+    (RULE, "lion_element.py", ("def lion(", "def tiger("), "no lion in lion_element.py"),
     (RULE, "lion.py", ("def reference(p, g, exp_avg, lr,", "def reference(p, g, exp_avg, rate,"), "as compiled takes"),
     (RULE, "lion.py", ("def reference(", "def other("), "no reference in lion.py"),
-    (RULE, "lion.pxi", ("real lr,", "real rate,"), "lion in lion.pxi takes"),
-    (RULE, "lion.pxi", ("cdef void lion(", "cdef void tiger("), "no lion in lion.pxi"),
     (RULE, "lion.py", (".. math::", ".. code::"), "no equation"),
     (RULE, "lion.py", ("States: ", "Memory: "), "no section States:"),
     (RULE, "lion.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
@@ -183,19 +187,16 @@ BROKEN = [
     (RULE, "lion.py", (" 2023,", ","), "no year"),
     (RULE, "lion.py", ("[ 0.8 -1.8]", ""), "no example"),
     (RULE, "lion.py", ('"""Lion: ', '"""\nLion: '), "summary of one line"),
-    (PENALTY, "l1.pxi", None, "no file l1.pxi"),
-    (PENALTY, "l1_cuda.py", ("alpha):", "weight):"), "l1_gradient in l1_cuda.py takes"),
-    (PENALTY, "l1.py", ("def gradient(p, g, alpha)", "def gradient(p, g, a)"), "as compiled takes"),
-    (PENALTY, "l1.pxi", ("void l1_gradient(", "void l1_slope("), "no l1_gradient in l1.pxi"),
-    (PENALTY, "l1.pxi", ("void l1_prox(", "void l1_proximal("), "no l1_prox in l1.pxi"),
-    (PENALTY, "l1_cuda.py", ("step, alpha):", "alpha, step):"), "l1_prox in l1_cuda.py takes"),
+    (PENALTY, "l1_element.py", ("alpha):", "weight):"), "l1_gradient in l1_element.py takes"),
+    (PENALTY, "l1.py", ("def gradient(p, g, alpha)", "def gradient(p, g, a)"), "gradient in l1.py takes"),
+    (PENALTY, "l1_element.py", ("step, /, alpha):", "alpha, /, step):"), "l1_prox in l1_element.py takes"),
     (PENALTY, "l1.py", ("def proximal(", "def prox("), "no proximal in l1.py"),
-    (PENALTY, "l1_cuda.py", ("def l1_prox(", "def prox("), "no l1_prox in l1_cuda.py"),
-    (PENALTY, "l1.pxi", ("void l1_value(", "void l1_worth("), "no l1_value in l1.pxi"),
+    (PENALTY, "l1_element.py", ("def l1_prox(", "def prox("), "no l1_prox in l1_element.py"),
+    (PENALTY, "l1_element.py", ("def l1_value(", "def l1_worth("), "no l1_value in l1_element.py"),
     (PENALTY, "l1.py", ("def terms(", "def shares("), "no terms in l1.py"),
-    (PENALTY, "l1.py", ("def terms(p, alpha)", "def terms(p, weight)"), "penalties.l1_value as compiled takes"),
     (PENALTY, "l1.py", ("Source: ", "From: "), "no section Source:"),
-    (BOX, "box.pxi", ("real low, real high", "real high, real low"), "box_prox in box.pxi takes"),
+    (BOX, "box_element.py", ("low, high", "high, low"), "box_prox in box_element.py takes"),
+    (GROUP, "group_lasso.pxi", None, "no file group_lasso.pxi"),
     (
         GROUP,
         "group_lasso.pxi",
@@ -208,16 +209,14 @@ BROKEN = [
         ("def group_lasso_slope(", "def slope("),
         "no group_lasso_slope in group_lasso_cuda.py",
     ),
-    (ADAGRAD, "adagrad.pxi", ("void adagrad_steps(", "void adagrad_rates("), "no adagrad_steps in adagrad.pxi"),
-    (ADAGRAD, "adagrad_cuda.py", ("def adagrad_steps(sum, ", "def adagrad_steps("), "adagrad_steps in adagrad_cuda.py"),
-    (LOSS, "huber.pxi", None, "no file huber.pxi"),
-    (LOSS, "huber_cuda.py", None, "no file huber_cuda.py"),
-    (LOSS, "huber_cuda.py", ("delta, half)", "half, delta)"), "huber in huber_cuda.py takes"),
+    (ADAGRAD, "adagrad_element.py", ("steps(sum, /", "steps(total, /"), "adagrad_steps in adagrad_element.py"),
+    (LOSS, "huber_element.py", None, "no file huber_element.py"),
+    (LOSS, "huber_element.py", ("delta, half)", "half, delta)"), "huber in huber_element.py takes"),
     (LOSS, "huber.py", ("factor, delta, half)", "factor, width, half)"), "as compiled takes"),
-    (LOSS, "huber.pxi", ("real delta,", "real width,"), "huber in huber.pxi takes"),
     (LOSS, "huber.py", (".. math::", ".. code::"), "no equation"),
     (LOSS, "huber.py", ("Deviations: ", "Else: "), "no section Deviations:"),
     (LOSS, "huber.py", (" 1964,", ","), "no year"),
+    (LOOPS, "binary_cross_entropy.pxi", ("real one,", "real unit,"), "in binary_cross_entropy.pxi takes"),
     (ROWS, "softmax_cross_entropy_cuda.py", ("def slope(", "def hill("), "no slope in softmax_cross_entropy_cuda.py"),
     (ROWS, "softmax_cross_entropy.py", ("Ranges: ", "Limits: "), "no section Ranges:"),
 ]
@@ -225,8 +224,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("which", "file", "change", "message"), BROKEN)
 def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
-    family, stem, forms = which
-    complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
+    family, stem, forms, files = which
+    complete = {"files": files, "tiles": isa.tiles(), "exported": True, "golden": True}
     assert faults(FOLDER / family, stem, stem, forms, **complete) == []
     found = faults(broken(FOLDER / family, tmp_path, file, change), stem, stem, forms, **complete)
     assert any(message in fault and fault.startswith(f"{stem}: ") for fault in found)
@@ -243,3 +242,14 @@ def test_checker_names_what_is_broken(tmp_path, which, file, change, message):
 def test_checker_names_what_is_missing_elsewhere(lacking, message):
     complete = {"tiles": isa.tiles(), "exported": True, "golden": True}
     assert faults(FOLDER / "rules", "lion", "lion", {"reference": "lion"}, **(complete | lacking)) == [message]
+
+
+def test_checker_names_all_pieces_of_a_rule(tmp_path):
+    (tmp_path / "rules").mkdir()
+    assert faults(tmp_path / "rules", "new", "new", {"reference": "new"}, tiles={}, exported=False, golden=False) == [
+        "new: not exported in pyopt",
+        "new: no row in tests/golden.py",
+        "new: no file new.py",
+        "new: no file new_element.py",
+        "new: no rules.new as compiled",
+    ]

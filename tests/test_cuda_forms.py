@@ -1,4 +1,4 @@
-"""The GPU forms in plain Python, one NumPy scalar after another, against the reference, bit by bit."""
+"""Functions on one element in plain Python, one NumPy scalar after another, against the reference, bit by bit."""
 
 import importlib
 import itertools
@@ -11,6 +11,7 @@ from losses import OPTIONS, hard_logits, inputs, labels
 from pyopt.kernels.losses import ELEMENTWISE
 from pyopt.kernels.losses import softmax_cross_entropy as softmax
 from pyopt.kernels.losses import softmax_cross_entropy_cuda as pieces
+from pyopt.kernels.memory_cuda import Host
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 
@@ -18,15 +19,15 @@ N = 400
 KERNELS = sorted({rule.kernel for rule in RULES.values()})
 
 
-def device_form(folder, stem, name):
-    return getattr(importlib.import_module(f"pyopt.kernels.{folder}.{stem}_cuda"), name)
+def on_one(folder, stem, name, end="element"):
+    return getattr(importlib.import_module(f"pyopt.kernels.{folder}.{stem}_{end}"), name)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN, on purpose
 @pytest.mark.parametrize("stem", KERNELS)
 def test_rules(stem, dtype):
     rule = RULES[stem]
-    form = device_form("rules", stem, stem)
+    form = on_one("rules", stem, stem)
     for hypers in variants(rule):
         on = [state.when is None or bool(hypers[state.when]) for state in rule.states]
         arrays = [wild(N, dtype, i) if i < 2 or on[i - 2] else None for i in range(2 + len(on))]
@@ -46,12 +47,15 @@ def test_rules(stem, dtype):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("stem", sorted(GRADIENTS))
-def test_gradients(stem, dtype):
-    form = device_form("penalties", stem, f"{stem}_gradient")
+def test_gradients_and_values(stem, dtype):
+    form, value = on_one("penalties", stem, f"{stem}_gradient"), on_one("penalties", stem, f"{stem}_value")
     p, g = wild(N, dtype, 1), wild(N, dtype, 2)
     for place in range(3):
         penalty = some_penalty(PENALTIES[stem], place)
         scalars = [dtype(x) for x in penalty.scalars()]
+        terms = [value(x, *scalars) for x in p]
+        assert {type(x) for x in terms} == {np.float64}
+        same_bits(np.array(terms), penalty.terms(p, *scalars), f"terms of {penalty}")
         got = [form(p[i], g[i], *scalars) for i in range(N)]
         assert {type(x) for x in got} == {dtype}
         same_bits(np.array(got), penalty.gradient(p, g, *scalars), f"{penalty}")
@@ -60,7 +64,7 @@ def test_gradients(stem, dtype):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if not kind.by_row))
 def test_proximal_forms(stem, dtype):
-    form = device_form("penalties", stem, f"{stem}_prox")
+    form = on_one("penalties", stem, f"{stem}_prox")
     p, step = wild(N, dtype, 1), np.abs(wild(N, dtype, 2))
     for place in range(3):
         penalty = some_penalty(PENALTIES[stem], place)
@@ -74,7 +78,7 @@ def test_proximal_forms(stem, dtype):
 @pytest.mark.parametrize("stem", sorted({rule.kernel for rule in RULES.values() if rule.steps}))
 def test_steps(stem, dtype):
     rule = RULES[stem]
-    form = device_form("rules", stem, f"{stem}_steps")
+    form = on_one("rules", stem, f"{stem}_steps")
     for hypers in variants(rule):
         on = {s.name: s.when is None or bool(hypers[s.when]) for s in rule.states}
         named = {name: wild(N, dtype, i) if flag else None for i, (name, flag) in enumerate(on.items())}
@@ -90,7 +94,7 @@ def test_factors_of_rows(stem):
     for name in ("slope", "shrink"):
         if not hasattr(kind, name):
             continue
-        form = device_form("penalties", stem, f"{stem}_{name}")
+        form = on_one("penalties", stem, f"{stem}_{name}", "cuda")
         scalars = [np.float64(0.3), *map(np.float64, some_penalty(kind).scalars())][name == "slope" :]
         for squares in (0.0, 1e-300, 0.01, 1.0, 7.0, 1e300):
             want = getattr(kind, name)(squares, 7, *scalars)
@@ -98,19 +102,24 @@ def test_factors_of_rows(stem):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
 @pytest.mark.parametrize("stem", sorted(ELEMENTWISE))
-def test_losses(stem, dtype):
-    form = device_form("losses", stem, stem)
+def test_losses(stem, dtype, compiled):
+    form = on_one("losses", stem, stem)
+    form = Host().adopt(form) if compiled else form
     more = [np.abs(tame(N, dtype, 4))] if stem == "binary_cross_entropy" else []
     for make, options in itertools.product((tame, wild), OPTIONS[stem]):
         arrays = [*inputs(stem, N, dtype, make), *more]
         scalars = [dtype(x) for x in ELEMENTWISE[stem].scalars(0.7, **options)]
         terms, gradients = zip(*(form(*(a[i] for a in arrays), *scalars) for i in range(N)), strict=True)
-        assert {type(x) for x in terms} == {np.float64}
-        assert {type(x) for x in gradients} == {dtype}
+        if compiled:
+            assert [x.name for x in form.nopython_signatures[0].return_type] == ["float64", dtype.__name__]
+        else:
+            assert {type(x) for x in terms} == {np.float64}
+            assert {type(x) for x in gradients} == {dtype}
         want = ELEMENTWISE[stem].reference(*arrays, *scalars)
         same_bits(np.array(terms), want[0], f"terms of {stem}, {options}")
-        same_bits(np.array(gradients), want[1], f"gradient of {stem}, {options}")
+        same_bits(np.array(gradients, dtype), want[1], f"gradient of {stem}, {options}")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

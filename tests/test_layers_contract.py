@@ -11,8 +11,9 @@ from contract import broken, layer_faults
 from helpers import same_bits, wild
 from pyopt import kernels, layers
 from pyopt.kernels.cpu import isa
+from pyopt.kernels.cuda.device.intrinsics import Host
 from pyopt.kernels.layers import LAYERS, batch_norm, bias_gelu, bias_relu, dropout, layer_norm, linear
-from pyopt.kernels.numerics import elementary, normal, philox, reductions
+from pyopt.kernels.numerics import normal, philox, reductions
 
 FOLDER = Path(kernels.__file__).parent / "layers"
 N = 400
@@ -85,12 +86,23 @@ def columns(dtype):
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN, on purpose
 
 
-def test_gpu_forms_of_numbers(dtype):
+def test_gpu_form_of_the_normal_distribution(dtype):
     x = np.concatenate([wild(N - 100, dtype, 1), np.linspace(-100, 0, 100).astype(dtype)])
     x = np.where(x > 0, -x, x)
-    same_bits(each(device("numerics", "exp"), dtype, x)[0], elementary.exp(x))
     for got, want in zip(each(device("normal"), dtype, -x), normal.normal(-x), strict=True):
         same_bits(got, want)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["bias_gelu", "bias_gelu_tanh"])
+def test_gpu_forms_of_gelu_compile(dtype, columns, name):
+    dy, x, b = columns[:3]
+    more = (dtype(0), dtype(1), *map(dtype, bias_gelu.TANH)) if name == "bias_gelu_tanh" else ()
+    form = Host().adopt(device("layers.bias_gelu", f"{name}_backward"))
+    got = [form(*row, *more) for row in zip(dy, x, b, strict=True)]
+    assert form.nopython_signatures[0].return_type.name == dtype.__name__
+    kind = "tanh" if more else "none"
+    same_bits(np.array(got, dtype), bias_gelu.reference_backward(dy[None], x[None], b, kind)[0][0])
 
 
 def test_gpu_forms_of_bias_layers(dtype, columns):

@@ -167,7 +167,7 @@ def test_readme_rules():
 
 def test_contributing_excerpts():
     found = [(path, text) for path, _, text in FENCE.findall((ROOT / "CONTRIBUTING.md").read_text()) if path]
-    assert {path for path, _ in found} == {f"kernels/rules/lion{end}" for end in (".py", ".pxi", "_cuda.py")}
+    assert {path for path, _ in found} == {f"kernels/rules/lion{end}" for end in (".py", "_element.py")}
     for path, text in found:
         assert text in (ROOT / path).read_text(), path
 

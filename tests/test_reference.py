@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import golden
-from helpers import make, run, same_bits, stepping, wild
+from helpers import make, run, same_bits, stepping, tame, wild
 from pyopt.kernels.cpu import isa as instruction_sets
-from pyopt.kernels.numerics import elementary, elementary_cuda, reductions
+from pyopt.kernels.cuda.device.intrinsics import Host
+from pyopt.kernels.numerics import elementary, elementary_element, reductions
 from pyopt.kernels.rules import RULES
 
 ROWS = [pytest.param(RULES[name], *row, id=f"{name}-{row[0]}") for name in golden.RULES for row in golden.RULES[name]]
@@ -71,14 +72,29 @@ def test_flush_replaces_subnormals_only(dtype):
     same_bits(elementary.flush(x), np.array([info.tiny, -info.tiny, 0, 0, 0, 0, np.nan], dtype))
 
 
-@pytest.mark.parametrize("name", ["sqrt", "sign", "maximum", "flush"])
-def test_numerics_on_one_number(dtype, name):
-    arrays = [wild(3000, dtype, i) for i in range(2 if name == "maximum" else 1)]
-    with np.errstate(all="ignore"):
-        one = [getattr(elementary_cuda, name)(*xs) for xs in zip(*arrays, strict=True)]
-        many = getattr(elementary, name)(*arrays)
-    assert {type(y) for y in one} == {dtype}, "a device function must keep the type of its argument"
-    same_bits(np.array(one), many, name)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
+def test_numerics_on_one_number(dtype, compiled):
+    """In the domain of each function; NaN and infinity are in all of them."""
+    names = ["sqrt", "sign", "maximum", "flush", "magnitude", "relu", "gate", "soft", "exp", "exp_any", "log1p", "log"]
+    domain = {
+        "exp": lambda x: -np.abs(x),
+        "log1p": lambda x: np.where(np.abs(x) <= 1, np.abs(x), dtype(np.nan)),
+        "log": lambda x: np.where(np.abs(x) < 1, 1 / np.abs(x), np.abs(x)).astype(np.float64),
+    }
+    for name in names:
+        arrays = [wild(3000, dtype, i) for i in range(2 if name in ("maximum", "gate", "soft") else 1)]
+        arrays += [tame(300, dtype, i) * dtype(200) for i in range(len(arrays))]
+        half = len(arrays) // 2
+        arrays = [np.concatenate(pair) for pair in zip(arrays[:half], arrays[half:], strict=True)]
+        with np.errstate(all="ignore"):
+            arrays = [domain.get(name, lambda x: x)(x) for x in arrays]
+            function, many = getattr(elementary_element, name), getattr(elementary, name)(*arrays)
+            function = Host().adopt(function) if compiled else function
+            one = [function(*xs) for xs in zip(*arrays, strict=True)]
+        types = {function.nopython_signatures[0].return_type.name} if compiled else {type(y).__name__ for y in one}
+        assert types == {many.dtype.name}, f"{name} must keep the type of its argument"
+        same_bits(np.array(one, many.dtype), many, name)
 
 
 @pytest.mark.parametrize("x", [0.9, 0.999, 0.5, 1e-3, 0.0])

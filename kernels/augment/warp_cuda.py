@@ -1,4 +1,4 @@
-from ..numerics.elementary_cuda import floor
+from ..numerics.elementary_element import floor
 
 
 def warp(images, matrices, colours, boxes, fill, edge, n, c, y, x):

@@ -1,4 +1,4 @@
-from ..numerics.elementary_cuda import exp
+from ..numerics.elementary_element import exp
 from ..numerics.normal_cuda import normal
 
 

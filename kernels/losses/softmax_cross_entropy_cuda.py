@@ -1,4 +1,4 @@
-from ..numerics.elementary_cuda import double, exp, log
+from ..numerics.elementary_element import double, exp, log
 
 
 def exponential(logit, top):

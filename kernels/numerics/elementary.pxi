@@ -53,6 +53,10 @@ cdef inline real magnitude(real x) noexcept nogil:
         return fabs(x)
 
 
+cdef inline real select(bint which, real a, real b) noexcept nogil:
+    return a if which else b
+
+
 cdef inline real relu(real x) noexcept nogil:
     return 0 if x < 0 else x
 

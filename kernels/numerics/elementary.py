@@ -1,4 +1,6 @@
-"""Elementary functions that rules, penalties and losses share, spelled the same in all three forms.
+"""Elementary functions that rules, penalties and losses share, spelled the same in all forms.
+
+They are on arrays here, on one number in elementary_element.py, in C in elementary.pxi.
 
 Comparisons are explicit because libraries disagree on NaN and -0: ``sign(nan)`` is 0 here as in torch, where NumPy
 gives NaN. ``exp``, ``exp_any``, ``log`` and ``log1p`` use +, -, *, / only, so that every instruction set returns the

@@ -1,17 +1,34 @@
-"""The function of normal.py on one number, in plain Python; the CUDA engine gives it its device form."""
+"""The function of normal.py on one number, in plain Python, which Numba compiles."""
 
-from .elementary_cuda import exp
+import numpy as np
+
+from .elementary_element import exp, is_single
 from .normal import _K, _P
+
+K, K_F32 = np.float64(_K[8]), np.float32(_K[4])
+P, P_F32 = tuple(map(np.float64, _P[8])), tuple(map(np.float32, _P[4]))
 
 
 def normal(z):
-    real, size = type(z), z.dtype.itemsize
+    real = type(z)
     t = -z if z < 0 else z
     density = exp((t * t) * real(-0.5)) * real(0.3989422804014327)
-    s = real(1) / (t + real(_K[size]))
-    w = real(1) - real(2 * _K[size]) * s
-    y = real(_P[size][0])
-    for c in _P[size][1:]:
-        y = y * w + real(c)
-    tail = density * (s * y)
+    k = real(K_F32) if is_single(z) else real(K)
+    s = real(1) / (t + k)
+    w = real(1) - (k + k) * s
+    tail = density * (s * real(mills_f32(np.float32(w)) if is_single(z) else mills_f64(np.float64(w))))
     return real(1) - tail if z > 0 else tail, density
+
+
+def mills_f32(w):
+    y = P_F32[0]
+    for c in P_F32[1:]:
+        y = y * w + c
+    return y
+
+
+def mills_f64(w):
+    y = P[0]
+    for c in P[1:]:
+        y = y * w + c
+    return y

@@ -1,4 +1,4 @@
-from ..numerics.elementary_cuda import one, sqrt, zero
+from ..numerics.elementary_element import one, sqrt, zero
 
 
 def group_lasso_slope(squares, size, alpha):

@@ -1,4 +1,4 @@
-from ..numerics.elementary_cuda import one, sqrt
+from ..numerics.elementary_element import one, sqrt
 
 
 def max_norm_shrink(squares, size, step, radius):

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ...numerics import codecs_cuda, elementary, elementary_cuda
+from ...numerics import codecs_cuda, elementary, elementary_element
 
 SIZES = {"f32": 4, "f64": 8, "u64": 8, "u32": 4, "u16": 2}
 REALS = {"f32": np.float32, "f64": np.float64}  # what is computed in
@@ -45,11 +45,11 @@ class Memory:
         self.made: dict[Any, Any] = {}
         self.replaced: dict[Function, Function] = {
             **{
-                getattr(elementary, x): getattr(elementary_cuda, x)
+                getattr(elementary, x): getattr(elementary_element, x)
                 for x in elementary.__all__
-                if hasattr(elementary_cuda, x)
+                if hasattr(elementary_element, x)
             },
-            elementary_cuda.sqrt: root,
+            elementary_element.sqrt: root,
             codecs_cuda.bits: self.bits,
             codecs_cuda.real: self.real,
             codecs_cuda.widen_f16: self.widen_f16,

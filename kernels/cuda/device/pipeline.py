@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ...numerics.elementary_cuda import flush
+from ...numerics.elementary_element import flush
+from ...penalties import PENALTIES
 from ...rules import RULES
 from .intrinsics import Memory
 from .operands import Combination, Form, columns, each, reader, writer, writers, zeros
@@ -144,7 +145,7 @@ def element(m: Memory, c: Combination) -> Any:
 
 def weights(m: Memory, c: Combination) -> Any:
     """Return the stages up to the proximal forms by element: from columns and scalars to the new p and states."""
-    module = importlib.import_module(f"pyopt.kernels.rules.{c.rule}_cuda")
+    module = importlib.import_module(f"pyopt.kernels.rules.{c.rule}_element")
     rule, gradient, places = m.adopt(getattr(module, c.rule)), gradient_stages(m, c), Places(c)
     states, rule_scalars = m.pick(tuple(places_of(c))), m.pick((*places.rule, *[DECAY] * RULES[c.rule].decays))
     kept = m.pick((0, *(1 + k for k, state in enumerate(c.states) if state is not None)))
@@ -194,8 +195,9 @@ def proximal(m: Memory, c: Combination, module: Any) -> Any:
 
 
 def penalty(stem: str, form: str) -> Any:
-    """Return a form of a penalty."""
-    return getattr(importlib.import_module(f"pyopt.kernels.penalties.{stem}_cuda"), f"{stem}_{form}")
+    """Return a form of a penalty: on one element, or the factor of a row."""
+    suffix = "cuda" if PENALTIES[stem].by_row else "element"
+    return getattr(importlib.import_module(f"pyopt.kernels.penalties.{stem}_{suffix}"), f"{stem}_{form}")
 
 
 def nearest(before: Any, form: Any, coefficients: Any) -> Any:

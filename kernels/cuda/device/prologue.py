@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ...numerics import reductions
-from ...numerics.elementary_cuda import power, sqrt
+from ...numerics.elementary_element import power, sqrt
 from ...spec import Hyper, Rule
 from . import grad_norm
 from .intrinsics import REALS, SIZES, Memory

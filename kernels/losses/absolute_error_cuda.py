@@ -1,6 +1,0 @@
-from ..numerics.elementary_cuda import double, magnitude, sign
-
-
-def absolute_error(prediction, target, factor):
-    d = prediction - target
-    return double(magnitude(d)), factor * sign(d)

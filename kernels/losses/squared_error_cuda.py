@@ -1,6 +1,0 @@
-from ..numerics.elementary_cuda import double
-
-
-def squared_error(prediction, target, factor):
-    d = prediction - target
-    return double(d) * double(d), factor * d

@@ -1,7 +1,0 @@
-from ..numerics.elementary_cuda import double, gate, relu
-
-
-def squared_hinge(prediction, target, factor, one):
-    m = one - target * prediction
-    h = relu(m)
-    return double(h) * double(h), gate(m, factor * (h * -target))

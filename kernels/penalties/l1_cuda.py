@@ -1,9 +1,0 @@
-from ..numerics.elementary_cuda import sign, soft
-
-
-def l1_gradient(p, g, alpha):
-    return g + alpha * sign(p)
-
-
-def l1_prox(p, step, alpha):
-    return soft(p, step * alpha)

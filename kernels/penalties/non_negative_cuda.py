@@ -1,5 +1,0 @@
-from ..numerics.elementary_cuda import zero
-
-
-def non_negative_prox(p, step):
-    return zero(p) if p <= 0 else p

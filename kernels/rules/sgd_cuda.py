@@ -1,9 +1,0 @@
-from ..numerics.elementary_cuda import flush
-
-
-def sgd(p, g, momentum_buffer, lr, momentum, one_minus_dampening, nesterov):
-    if momentum_buffer is None:
-        return p - lr * g, None
-    b = momentum * momentum_buffer + one_minus_dampening * g
-    step = g + momentum * b if nesterov > 0 else b
-    return p - lr * step, flush(b)
