@@ -15,8 +15,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-HERE = Path(__file__).resolve().parent
-os.chdir(HERE)
+os.chdir(Path(__file__).resolve().parent)
 sys.path.insert(0, "kernels")
 from cpu import loops  # noqa: E402  by its folder: pyopt.kernels is not there before it is built
 

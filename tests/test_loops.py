@@ -141,12 +141,12 @@ def test_both_sides_of_a_select_are_computed():
 
 def test_double_is_inferred():
     text = """def some(x, y, /, factor):
-    d = double(x) - half(double(y)) * y
+    d = y * half(double(y)) - double(x)
     d, e = maximum(d, one(d)), x - y
     return d * e, factor * e"""
     (_, lines), *_ = bodies(text, "losses/some_element.py")
     assert lines == [
-        "cdef double d = <double>(x) - <double>(0.5) * y",
+        "cdef double d = y * <double>(0.5) - <double>(x)",
         "cdef real e",
         "d, e = maximum(d, <double>(1)), x - y",
         "d * e, factor * e",
