@@ -93,18 +93,20 @@ def near(p: Any, values: Array) -> Array:
 
 def is_list(given: Any) -> bool:
     """Return whether ``given`` can be gone through for arrays, and is no array, text or dict itself."""
-    return type(given) is list or (isinstance(given, Iterable) and not isinstance(given, (np.ndarray, str, Mapping)))
+    if type(given) is list:
+        return True
+    return isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) and not _device.is_array(given)
 
 
 def named(params: Any, first: int) -> list[tuple[str, Any]]:
-    """Return (name, array) pairs, with a name made up where none is given."""
+    """Return (name, array or tensor) pairs, with a name made up where none is given."""
     if not is_list(params):
         raise TypeError(f"params is {type(params).__name__}: a list of arrays is needed, such as [w, b]")
     pairs = []
     for i, item in enumerate(params, first):
         named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
         name, array = item if named else (f"params[{i}]", item)
-        pairs.append((name, _device.adopt(array)))
+        pairs.append((name, array))
     if not pairs:
         raise ValueError("the list of parameters is empty: at least one array is needed")
     return pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,21 @@ def adopt(a: Any) -> Any:
     return a.numpy()
 
 
-def adopted(a: Any) -> bool:
-    """Whether ``a`` is such a view."""
-    if not isinstance(a, np.ndarray):
-        return False
-    base = a.base.base if isinstance(a.base, np.ndarray) else a.base
-    return arrays_cuda.is_tensor(base)
+def facts(tensors: Sequence[Any]) -> list[Any]:
+    """Return where tensors of PyTorch are, and what: a tensor may be given other memory, and another dtype with it."""
+    return [(t.data_ptr(), t.device, t.dtype, t.shape, t.stride()) for t in tensors]
+
+
+def written(arrays: Iterable[Any]) -> None:
+    """Let autograd know that tensors were written to: what it has kept of them for a backward pass is no longer so."""
+    for a in arrays:
+        if arrays_cuda.is_tensor(a) and not a.is_inference():
+            sys.modules["torch"].autograd.graph.increment_version(a)
+
+
+def is_array(a: Any) -> bool:
+    """Whether ``a`` is one array, of whatever library, and no list of them."""
+    return isinstance(a, np.ndarray) or arrays_cuda.is_tensor(a) or on_gpu(a) or hasattr(type(a), "__dlpack__")
 
 
 def integers(a: Any) -> Any:

@@ -59,14 +59,13 @@ def group_values(
 
 
 def read_states(
-    saved: Mapping[int, Any], groups: Sequence[Group], own: Sequence[tuple[Array, ...]], names: Sequence[str]
+    saved: Mapping[int, Any], groups: Sequence[Group], params: Sequence[Array], names: Sequence[str]
 ) -> tuple[Any, list[int], list[float]]:
-    """Return checked copies of the states, and the step counts and carries."""
-    params = [(group, p) for group, arrays in zip(groups, own, strict=True) for p in arrays]
+    """Return checked copies of the states, and the step counts and carries; ``groups`` has that of each parameter."""
     if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
         raise ValueError(f"the state_dict has states for {brief(saved)}: must be for 0 to {len(params) - 1}")
     states: list[list[Array | None]] = []
-    for i, (group, p) in enumerate(params):
+    for i, (group, p) in enumerate(zip(groups, params, strict=True)):
         entry, name = saved[i], names[i]
         if not isinstance(entry, Mapping):
             raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")

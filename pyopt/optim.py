@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._arrays import Array, check_parameters, described, is_list, named, near, swap
-from ._device import adopt, adopted, integers
+from ._device import adopt, integers, written
 from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from ._made import Made
 from ._snapshot import brief, group_values, moved, read_states, snapshot
@@ -117,8 +117,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = engine.Guard()
-        self._made = Made([], [], [], [], [], None)
-        self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
+        self._made = Made([], [], [], [], [], False, [], [], [], None)
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -147,7 +146,6 @@ class Optimizer:
         states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
         made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
                        [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
-        self._tensors |= any(map(adopted, arrays))
         self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
         self._made = made
 
@@ -210,17 +208,26 @@ class Optimizer:
 
         The EMA and the shadow of a row wait for a step that touches it.
         """
-        self._guard.run(self._made.plan.catch_up)
+        self._guard.run(self._catch_up)
+
+    def _catch_up(self) -> None:
+        made = self._current()
+        made.plan.catch_up()
+        written(p for p, states in zip(made.given, made.states, strict=True) if states[-1] is not None)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if not is_list(grads):
             raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
-        if self._tensors:
-            grads = [adopt(g) for g in grads]
         made, scale, *limits = self._refresh(grad_scale)
+        given = list(grads) if made.torch else grads
+        if made.torch:
+            grads = [adopt(g) for g in given]
         if zero_grads is not True and zero_grads is not False:
             zero_grads = ZERO_GRADS.check(zero_grads)
-        made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
+        made.plan.step(grads, Given(made.groups, scale, made.still), zero_grads, *limits)
+        if made.torch:
+            written(p for p, g in zip(made.given, grads, strict=True) if g is not None)
+            written(given if zero_grads else ())
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
@@ -237,7 +244,8 @@ class Optimizer:
             p = made.params[i]
             states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
             made = self._made = made.over(states)
-        made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
+        made.plan.step_rows(i, rows, values, Given(made.groups, scale, made.still), lazy, *limits)
+        written(made.given[i : i + 1])
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
@@ -246,7 +254,7 @@ class Optimizer:
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
-        made = self._intact()
+        made = self._current()
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
@@ -254,6 +262,11 @@ class Optimizer:
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
+
+    def _current(self) -> Made:
+        """Return what was made of the groups, over the memory that tensors have now."""
+        self._made = made = self._intact().followed()
+        return made
 
     def _intact(self) -> Made:
         """Return what was made of the groups; ValueError where their list is another one."""
@@ -282,7 +295,7 @@ class Optimizer:
         if made.structures != [group.structure for group in made.groups]:
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
         if hasattr(made.plan, "refresh"):
-            made.plan.refresh(Given(made.groups, 1.0))
+            made.plan.refresh(Given(made.groups, 1.0, made.still))
 
     def to(self, params: Params) -> None:
         """Step these arrays from now on: copies of the parameters on another device, in their order.
@@ -297,18 +310,19 @@ class Optimizer:
         self._guard.run(self._move, params)
 
     def _move(self, params: Params) -> None:
-        new = [array for _, array in named(params, 0)]
-        had = self._made
+        given = [array for _, array in named(params, 0)]
+        new = [adopt(a) for a in given]
+        had = self._current()
         if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
         states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
-        left = iter(new)
+        left = iter(given)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
         for values, arrays in zip(self.param_groups, own, strict=True):
             values["params"] = arrays
-        self._made, self._tensors = made, any(map(adopted, new))
+        self._made = made
 
     @property
     def grad_norm(self) -> float | None:
@@ -334,14 +348,19 @@ class Optimizer:
         Nothing else can be done with the optimizer there: RuntimeError.
         """
         emas = self._emas()
-        params = self._made.params
-        self._guard.run(_swap, params, emas)
+        self._guard.run(self._swap, emas)
         self._guard.swapped = True
         try:
             yield
         finally:
             self._guard.swapped = False
-            self._guard.run(_swap, params, emas)
+            self._guard.run(self._swap, emas)
+
+    def _swap(self, emas: Sequence[Array]) -> None:
+        made = self._current()
+        for p, ema in zip(made.params, emas, strict=True):
+            swap(p, ema)
+        written(made.given)
 
     def _emas(self) -> list[Array]:
         self._guard.unswapped()
@@ -372,7 +391,7 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        made = self._intact()
+        made = self._current()
         values = [dict(group) for group in self.param_groups]
         groups = [Group(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
@@ -392,8 +411,9 @@ class Optimizer:
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         values = group_values(state_dict, self.rule, self.param_groups)
         groups = [Group(self.rule, value) for value in values]
-        had = self._made
-        states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
+        had = self._current()
+        of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
+        states, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
         made = Made.of(groups, had.own, had.names, states, steps, carries)
         self._made, self.param_groups = made, values
 
@@ -408,11 +428,6 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
             lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
         return "\n".join([*lines, ")"])
-
-
-def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
-    for p, ema in zip(params, emas, strict=True):
-        swap(p, ema)
 
 
 class SGD(Optimizer, rule="sgd"): ...
