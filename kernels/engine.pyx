@@ -79,6 +79,7 @@ include "measure.pxi"
 include "memory.pxi"
 include "plan.pxi"
 include "rows.pxi"
+include "writes.pxi"
 
 
 def features():

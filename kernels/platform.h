@@ -79,12 +79,12 @@ static int has_neon(void) { return 0; }
 #endif
 
 /* libgomp's threads do not exist in a forked child: a region of two threads would wait for them for ever. */
-static int forked = 0;
+static int forked = 0; /* how often on the way to this process */
 #ifdef _WIN32
 static void watch_forks(void) {}
 #else
 #include <pthread.h>
-static void in_child(void) { forked = 1; }
+static void in_child(void) { forked++; }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 #endif
 

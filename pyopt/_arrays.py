@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _device
-from .kernels import engine, isa, step
+from .kernels import codecs, engine, isa, step
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,14 +46,25 @@ def copied(a: Any) -> Any:
     return _device.fetched(a) if _device.on_gpu(a) else a
 
 
-def swap(p: Any, ema: Any) -> None:
-    """Exchange the contents of two arrays."""
+def kept(p: Any) -> Any:
+    """Return a copy of an array where it is."""
+    return _device.kept(p) if _device.on_gpu(p) else p.copy(order="K")
+
+
+def stored(a: Any, p: Any) -> Any:
+    """Return what of the numbers of ``a`` the dtype of ``p`` can hold, where both are."""
     if _device.on_gpu(p):
-        _device.swap(p, ema)
-        return
-    kept = p.copy(order="K")
-    p[...] = ema
-    ema[...] = kept
+        return _device.stored(a, p)
+    return a if a.dtype == p.dtype else codecs.encode(codecs.decode(a, codecs.compute(p.dtype)), p.dtype)
+
+
+def put(params: Sequence[Any], values: Sequence[Any]) -> None:
+    """Write values into parameters of their shapes and dtypes."""
+    pairs = list(zip(params, values, strict=True))
+    for p, value in pairs:
+        if _device.on_gpu(p):
+            _device.put(p, value)
+    engine.write(pair for pair in pairs if not _device.on_gpu(pair[0]))
 
 
 @contextlib.contextmanager
@@ -88,7 +99,7 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
 
 def near(p: Any, values: Array) -> Array:
     """Return a copy of an array of any shape, where p is."""
-    return _device.near(p, values) if _device.on_gpu(p) else values.copy()
+    return _device.near(p, values) if _device.on_gpu(p) else values.copy().view()  # which nobody can resize
 
 
 def is_list(given: Any) -> bool:

@@ -6,12 +6,12 @@ import contextlib
 import inspect
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ._arrays import Array, check_parameters, described, is_list, named, near, swap
+from ._arrays import Array, check_parameters, described, is_list, kept, named, near, put, stored
 from ._device import adopt, integers, written
 from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 from ._made import Made
@@ -146,8 +146,8 @@ class Optimizer:
         states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
         made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
                        [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
-        self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
-        self._made = made
+        group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
+        vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
 
     def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
              zero_grads: bool = False) -> None:  # fmt: skip
@@ -224,7 +224,7 @@ class Optimizer:
             grads = [adopt(g) for g in given]
         if zero_grads is not True and zero_grads is not False:
             zero_grads = ZERO_GRADS.check(zero_grads)
-        made.plan.step(grads, Given(made.groups, scale, made.still), zero_grads, *limits)
+        made.plan.step(grads, Given(made.groups, scale, made.still), zero_grads, *limits, self._news(made))
         if made.torch:
             written(p for p, g in zip(made.given, grads, strict=True) if g is not None)
             written(given if zero_grads else ())
@@ -243,14 +243,22 @@ class Optimizer:
             states = [[*row] for row in made.states]
             p = made.params[i]
             states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
-            made = self._made = made.over(states)
-        made.plan.step_rows(i, rows, values, Given(made.groups, scale, made.still), lazy, *limits)
+            made = made.over(states)
+        work = Given(made.groups, scale, made.still)
+        made.plan.step_rows(i, rows, values, work, lazy, *limits, self._news(made))
         written(made.given[i : i + 1])
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
+    def _news(self, made: Made) -> tuple[Any, ...]:
+        """Return what a plan takes to let ``made`` be the optimizer's from its step on."""
+        return () if made is self._made else ((), (vars(self), {"_made": made}))
+
     def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
-        """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
+        """Take over what was written to the groups; return what is made of it, and the scale and limits of a step.
+
+        It is the optimizer's when it takes the step, and not before.
+        """
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
@@ -258,7 +266,7 @@ class Optimizer:
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
-            made = self._made = made.over(made.states)
+            made = made.over(made.states)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
@@ -320,9 +328,8 @@ class Optimizer:
         left = iter(given)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
-        for values, arrays in zip(self.param_groups, own, strict=True):
-            values["params"] = arrays
-        self._made = made
+        news = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
+        engine.write((), *news, (vars(self), {"_made": made}))
 
     @property
     def grad_norm(self) -> float | None:
@@ -339,31 +346,28 @@ class Optimizer:
 
     def ema_params(self) -> list[Array]:
         """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
+        self._guard.closed()
         return [ema.copy(order="K") for ema in self._emas()]
 
-    @contextlib.contextmanager
-    def swapped_ema(self) -> Iterator[None]:
+    def swapped_ema(self) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold their moving averages inside the ``with`` block, for evaluation.
 
-        Nothing else can be done with the optimizer there: RuntimeError.
+        What is written to them there is lost. Nothing else can be done with the optimizer there: RuntimeError.
         """
-        emas = self._emas()
-        self._guard.run(self._swap, emas)
-        self._guard.swapped = True
-        try:
-            yield
-        finally:
-            self._guard.swapped = False
-            self._guard.run(self._swap, emas)
+        return engine.Loan(self._guard, self._averages, self._put)  # type: ignore[no-any-return]
 
-    def _swap(self, emas: Sequence[Array]) -> None:
+    def _averages(self) -> tuple[list[Array], list[Array]]:
+        """Return the averages in the dtypes of the parameters, and copies of the parameters."""
         made = self._current()
-        for p, ema in zip(made.params, emas, strict=True):
-            swap(p, ema)
+        check_parameters(made.names, params := made.params)
+        return [stored(ema, p) for p, ema in zip(params, self._emas(), strict=True)], [kept(p) for p in params]
+
+    def _put(self, values: Sequence[Array]) -> None:
+        made = self._current()
+        put(made.params, values)
         written(made.given)
 
     def _emas(self) -> list[Array]:
-        self._guard.unswapped()
         return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
@@ -415,7 +419,7 @@ class Optimizer:
         of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
         states, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
         made = Made.of(groups, had.own, had.names, states, steps, carries)
-        self._made, self.param_groups = made, values
+        vars(self).update(param_groups=values, _made=made)
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight
 from .._arrays import Array
 from .._given import one_of
 from ..early_stopping import EarlyStopping
+from ..kernels import engine
 from ..kernels.models import moments
 from ..optim import Optimizer
 from ._losses import Loss
@@ -94,6 +95,28 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
              classes: Any = None) -> Any:  # fmt: skip
+        """Train; an error or Ctrl-C leaves all as it was."""
+        known, back = dict(vars(self)), contextlib.ExitStack()
+        try:
+            if not fresh:
+                self.history_: dict[str, list[float]] = {name: [*noted] for name, noted in known["history_"].items()}
+                self._keep(back)
+            return self._trained(X, y, sample_weight, fresh, partial, classes)
+        except BaseException:
+            self.__dict__ = known
+            back.close()
+            raise
+
+    def _keep(self, back: contextlib.ExitStack) -> None:
+        """Let ``back`` undo what training does to what stays where it is."""
+        state = self._rng.bit_generator.state
+        back.callback(setattr, self._rng.bit_generator, "state", state)
+        if isinstance(self._optimizer, Optimizer):
+            back.callback(self._optimizer.load_state_dict, self._optimizer.state_dict())
+        if all(a.flags.writeable for a in self._model.state):  # if not, it trains others
+            back.callback(engine.write, [(a, a.copy(order="K")) for a in self._model.state])
+
+    def _trained(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool, classes: Any) -> Any:
         self._check()
         for name, value in self._shape().items():
             if not fresh and self._made_as[name] != value:
@@ -110,7 +133,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             raise ValueError("all sample weights are zero: at least one sample must have a positive weight")
         if fresh:
             self._rng = np.random.Generator(np.random.PCG64(_seed(self.random_state)))
-            self.history_: dict[str, list[float]] = {"loss": []}
+            self.history_ = {"loss": []}
             self.n_iter_ = self.t_ = 0
         rows, held = self._split(rows, y) if self.early_stopping else (rows, rows[:0])
         weight = np.ones(X.shape[0], X.dtype) if weight is None else _mean_one(weight, rows)
@@ -122,6 +145,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
         made_with = tuple(getattr(self, name) for name in MAKING)
+        if not fresh and not self._model.trainable:  # read from a file, as it may have been
+            self._model, self._optimizer = self._model.owned(), _snapshot(self._optimizer)
         if not fresh and made_with == self._made_with and hasattr(self, "_lr"):
             return
         if fresh:
