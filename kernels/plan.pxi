@@ -268,6 +268,7 @@ cdef class WholePlan(Memory):
         cdef int threads
         cdef list given
         cdef Py_ssize_t k
+        need_stack()
         active += 1
         try:
             threads = claim(self.total)
@@ -299,6 +300,7 @@ cdef class WholePlan(Memory):
         cdef Py_ssize_t i, row
         cdef Tensor* t
         cdef Work w
+        need_stack()
         memset(&w, 0, sizeof(Work))             # rounded to the nearest
         for i in range(self.count):
             t = &self.tensors[i]

@@ -146,6 +146,7 @@ cdef class Plan(WholePlan):
         cdef Tensor* t = &self.tensors[i]
         cdef const Progress* x
         cdef int threads
+        need_stack()
         active += 1
         try:
             x = self.alone(t)

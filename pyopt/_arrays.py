@@ -93,7 +93,8 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     offset = (first - raw.__array_interface__["data"][0]) % 512
     strides = [stride // p.itemsize * dtype.itemsize for stride in p.strides]
     state: Array = np.ndarray(p.shape, dtype, raw, offset, strides)
-    state[...] = start
+    with np.errstate(all="ignore"):
+        state[...] = start
     return state
 
 

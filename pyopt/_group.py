@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "shadow_dtype": None,
 }
 PLACES = ("ema", "shadow", "remainder", "row_decay")  # what an optimizer keeps beside the states of its rule
+SHADOW = PLACES.index("shadow") - len(PLACES)  # its place from the end
 
 
 class Place(NamedTuple):

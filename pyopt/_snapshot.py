@@ -18,7 +18,7 @@ def snapshot(
     rule: Rule, state: Sequence[Mapping[str, Any]], param_groups: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return copies of all that does not follow from the parameters."""
-    states = [{key: copied(x) for key, x in own.items() if key != "shadow"} for own in state]
+    states = [{key: copied(x) for key, x in own.items()} for own in state]
     groups, first = [], 0
     for group in param_groups:
         count = len(group["params"])
@@ -70,7 +70,7 @@ def read_states(
         if not isinstance(entry, Mapping):
             raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
         places = group.places(p)
-        known = {"step", "carry", *(place.name for place in places)} - {"shadow"}
+        known = {"step", "carry", *(place.name for place in places if place.on or place.name != "shadow")}
         needed = {place.name for place in places if place.on and place.start is not None} - {"shadow"}
         if not needed | {"step", "carry"} <= set(entry) <= known:
             raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ._arrays import Array, check_parameters, described, is_list, kept, named, near, put, stored
 from ._device import adopt, integers, written
-from ._group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from ._group import GRAD_SCALE, OPTIONS, PLACES, SHADOW, ZERO_GRADS, Given, Group
 from ._made import Made
 from ._snapshot import brief, group_values, moved, read_states, snapshot
 from .kernels import engine
@@ -400,6 +400,9 @@ class Optimizer:
         groups = [Group(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
         states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
+        for group, own in zip(of, states, strict=True):
+            if group.options["shadow_dtype"] is None:  # any more: what is left of one
+                own[SHADOW] = None
         return snapshot(self.rule, self._beside(states), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

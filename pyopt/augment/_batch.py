@@ -133,7 +133,7 @@ def array(name: str, value: Any, kinds: str, allowed: str) -> Array:
 def finite(name: str, value: Any, real: Any) -> Array:
     """Return finite numbers in the dtype ``real``."""
     given = array(name, value, "iuf", "numbers")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         given = given.astype(real)
     if not np.isfinite(given).all():
         raise ValueError(f"{name} holds inf or NaN: must be finite numbers")
