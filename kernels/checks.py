@@ -21,7 +21,7 @@ def masked(array: Any) -> bool:
 
 
 @cache
-def disguised(kind: type) -> bool:
+def disguised(kind: Any) -> bool:
     """Whether arrays of a class may say something else about themselves than what NumPy knows of their memory."""
     facts = ("shape", "strides", "dtype", "flags", "ndim", "size", "itemsize", "nbytes", "__getattribute__", "__len__")
     return kind is not np.ndarray and any(getattr(kind, name) is not getattr(np.ndarray, name) for name in facts)
