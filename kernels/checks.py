@@ -45,7 +45,7 @@ def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
         raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")
     if masked(a):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
-    if disguised(type(a)):
+    if disguised(type(a)):  # type: ignore[arg-type]
         raise TypeError(f"{name} is {type(a).__name__}, a class with attributes of its own in the place of NumPy's: "
                         "a.view(np.ndarray) is needed")  # fmt: skip
     if a.dtype.name not in dtypes or not a.dtype.isnative:
