@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +18,13 @@ STORED = codecs.NAMES  # what may be stored
 def masked(array: Any) -> bool:
     """Whether ``array`` hides some of its elements, which a kernel on raw memory would not see."""
     return isinstance(array, np.ma.MaskedArray)
+
+
+@cache
+def disguised(kind: Any) -> bool:
+    """Whether arrays of a class may say something else about themselves than what NumPy knows of their memory."""
+    facts = ("shape", "strides", "dtype", "flags", "ndim", "size", "itemsize", "nbytes", "__getattribute__", "__len__")
+    return kind is not np.ndarray and any(getattr(kind, name) is not getattr(np.ndarray, name) for name in facts)
 
 
 def parameters(names: Sequence[str], params: Sequence[Any]) -> None:
@@ -37,6 +45,9 @@ def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
         raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")
     if masked(a):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
+    if disguised(type(a)):  # type: ignore[arg-type]
+        raise TypeError(f"{name} is {type(a).__name__}, a class with attributes of its own in the place of NumPy's: "
+                        "a.view(np.ndarray) is needed")  # fmt: skip
     if a.dtype.name not in dtypes or not a.dtype.isnative:
         allowed = f"{', '.join(dtypes[:-1])} or {dtypes[-1]}" if len(dtypes) > 1 else dtypes[0]
         raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native {allowed} is needed")

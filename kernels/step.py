@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks
+from .cpu import engine
 from .numerics import codecs, philox, reductions
 from .numerics.elementary import flush, power
 from .penalties import PENALTIES
@@ -169,9 +170,10 @@ class Plan:
         self.skipped = False
 
     def step(self, grads: Sequence[Array | None], work: Callable[[int, int, float], Work], zero: bool = False,
-             max_norm: float = math.inf, skip: bool = False) -> None:  # fmt: skip
+             max_norm: float = math.inf, skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Step every tensor whose gradient is not None; see ``engine.Plan.step``."""
         given = [None if g is None else work(self.groups[i], self.t[i] + 1, self.carry[i]) for i, g in enumerate(grads)]
+        engine.write(*news or ((),))
         decoded = [
             None if g is None else codecs.decode(g, codecs.compute(p.dtype))
             for g, p in zip(grads, self.params, strict=True)
@@ -247,11 +249,12 @@ class Plan:
             array[rows] = codecs.encode(values, array.dtype)
 
     def step_rows(self, i: int, indices: Array, values: Array, work: Callable[[int, int, float], Work], lazy: float,
-                  max_norm: float = math.inf, skip: bool = False) -> None:  # fmt: skip
+                  max_norm: float = math.inf, skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Step some rows of a tensor; see ``engine.Plan.step_rows``."""
         p, decayed = self.params[i], self.states[i][-1]
         self.check_rows(i, indices, values)
         w = work(self.groups[i], self.t[i] + 1, self.carry[i])
+        engine.write(*news or ((),))
         real = codecs.compute(p.dtype)
         given = codecs.decode(values, real)
         rows = np.unique(indices)

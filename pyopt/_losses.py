@@ -17,7 +17,7 @@ REDUCTIONS = ("mean", "sum", "none")
 def number(hyper: Hyper, value: Any, real: type, above_zero: bool = False) -> float:
     """Return an option in its range, which stays there when it is rounded to the dtype of the prediction."""
     given = hyper.check(value)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         rounded = real(given)
     if not np.isfinite(rounded) or (above_zero and not rounded > 0):
         allowed = "finite and > 0" if above_zero else hyper.range
@@ -34,7 +34,7 @@ def weights(given: Any, name: str, dtype: type[Any], shapes: list[tuple[int, ...
         raise TypeError(f"{name} has dtype {a.dtype}: must be real numbers")
     if a.shape not in shapes:
         raise ValueError(f"{name} has shape {a.shape}: must be {' or '.join(map(str, dict.fromkeys(shapes)))}")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         a = np.ascontiguousarray(a, dtype).reshape(a.shape)
     within(a, name, np.inf, "finite and >= 0")
     return a

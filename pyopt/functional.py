@@ -50,9 +50,11 @@ def _functional(rule: Rule) -> Callable[..., None]:
         plan = make_plan(
             f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
         )
-        plan.step(given["grads"], Given([group], scale), ZERO_GRADS.check(given["zero_grads"]))
-        for step, t in zip(steps, plan.progress()[0], strict=True):
-            step[...] = t
+        grads = list(given["grads"])
+        _apart(steps, {"params": params, "grads": grads, **dict(zip(lists, columns, strict=True))})
+        stepped = [i for i, g in enumerate(grads[: len(steps)]) if g is not None]
+        done = [(steps[i], np.full_like(steps[i], taken[i] + 1)) for i in stepped]
+        plan.step(grads, Given([group], scale), ZERO_GRADS.check(given["zero_grads"]), news=(done,))
 
     function.__name__ = function.__qualname__ = rule.name
     function.__signature__ = signature  # type: ignore[attr-defined]
@@ -135,6 +137,23 @@ def _steps(given: Any, count: int) -> list[Array]:
     return steps
 
 
+def _apart(steps: Sequence[Array], others: dict[str, Sequence[Any]]) -> None:
+    """Refuse step counts that share memory with each other, or with what a step reads or writes."""
+    named = {"state_steps": steps, **others}
+    spans = sorted(
+        (start, start + a.nbytes, f"{name}[{i}]")
+        for name, arrays in named.items()
+        for i, a in enumerate(arrays)
+        if isinstance(a, np.ndarray) and a.size
+        for start in [a.__array_interface__["data"][0]]
+    )
+    end, last = 0, ""  # of the one that reaches furthest
+    for start, stop, name in spans:
+        if start < end and "state_steps" in name + last:
+            raise ValueError(f"{last} and {name} share memory: each step count needs memory of its own")
+        end, last = max((end, last), (stop, name))
+
+
 def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
     """Add gradients of several batches up, in the precision of ``totals``, before they are stepped with.
 
@@ -163,11 +182,13 @@ def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
             checks.like(g, total, f"grads[{i}]", allowed)
             if np.may_share_memory(g, total):
                 raise ValueError(f"grads[{i}] and {names[i]} share memory: an update in place needs arrays of its own")
+    calls = []
     for total, g in zip(totals, grads, strict=True):
         if g is not None:
             name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
             raw = g.view(np.uint16) if g.itemsize == 2 else g  # which the tile itself decodes
-            engine.sweep(isa.tiles(), name, (total, raw), (total.itemsize, g.itemsize), (total.size,))
+            calls.append((name, (total, raw), (total.itemsize, g.itemsize), (total.size,)))
+    engine.sweeps(isa.tiles(), calls)
 
 
 sgd = _functional(RULES["sgd"])

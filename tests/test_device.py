@@ -146,6 +146,10 @@ def test_the_functional_form(gpu):
 # ---- PyTorch, on the CPU
 
 
+def tensor(torch, shape, seed, dtype=None):
+    return torch.from_numpy(tame(shape, np.float32, seed)).to(dtype or torch.float32)
+
+
 def test_tensors_share_their_memory():
     torch = pytest.importorskip("torch")
     p = torch.nn.Parameter(torch.linspace(-1, 1, 7))
@@ -158,6 +162,98 @@ def test_tensors_share_their_memory():
         other.step([np.full(7, 0.5 + k, np.float32)])
         assert g.tolist() == [0] * 7
     same_bits(p.detach().numpy(), want)
+
+
+def test_tensors_may_be_given_other_memory():
+    """Their addresses are compared at each step: torch moves them where it likes, and the steps go along."""
+    torch = pytest.importorskip("torch")
+    a, b = torch.nn.Parameter(tensor(torch, 40, 0)), torch.nn.Parameter(tensor(torch, (3, 5), 1, torch.bfloat16))
+    want = [on_gpus.adopt(x).copy() for x in (a, b)]
+    options = {"lr": 0.1, "betas": (0.7, 0.8), "ema_decay": 0.75, "shadow_dtype": "float16"}
+    opt, other = pyopt.AdamW([{"params": [a]}, {"params": [b]}], **options), pyopt.AdamW(want, **options)
+
+    def both(call):
+        grads = [tensor(torch, p.shape, 7, p.dtype) for p in (a, b)]
+        call(opt, grads)
+        call(other, [on_gpus.adopt(g) for g in grads])
+        for x, y in zip((a, b), want, strict=True):
+            same_bits(on_gpus.adopt(x), y)
+        for x, y in zip(opt.state, other.state, strict=True):
+            same_bits(x["exp_avg_sq"], y["exp_avg_sq"])
+
+    both(lambda o, grads: o.step(grads))
+    torch.nn.ParameterList([a, b]).share_memory()
+    both(lambda o, grads: o.step(grads))
+    a.data, b.data = a.data.clone(), b.data.clone()
+    both(lambda o, grads: o.step_rows([2, 0, 2], grads[1], 1))
+    a.data, b.data = a.data.clone(), b.data.clone()
+    both(lambda o, grads: o.catch_up_rows())
+    a.data, b.data = a.data.clone(), b.data.clone()
+    both(lambda o, grads: o.load_state_dict(o.state_dict()))
+    a.data = a.data.clone()
+    with opt.swapped_ema(), other.swapped_ema():
+        same_bits(on_gpus.adopt(a), want[0])
+    both(lambda o, grads: o.step(grads))
+    assert opt.param_groups[0]["params"][0] is a
+
+
+@pytest.mark.parametrize("change", ["double", "shape", "strides", "schedule"])
+def test_tensors_that_have_become_others_are_refused(change):
+    torch = pytest.importorskip("torch")
+    w = torch.nn.Parameter(tensor(torch, (4, 3), 0))
+    g, before = tensor(torch, (4, 3), 1), w.detach().clone()
+    changes = {"double": w.double, "shape": lambda: w[:2], "strides": lambda: w.T.contiguous().T, "schedule": w.clone}
+
+    def rate(t):
+        w.data = changes["schedule"]().detach()
+        return 0.5
+
+    opt = pyopt.SGD([("w", w)], lr=rate if change == "schedule" else 0.5, momentum=0.5)
+    words = "a schedule moved" if change == "schedule" else "w is torch"
+    if change != "schedule":
+        w.data = changes[change]().detach()
+    for call in (lambda: opt.step([g]), lambda: opt.step_rows([1], g[:1])):
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert torch.equal(before[: len(w)].to(w.dtype), w.detach())
+    assert opt.state[0]["step"] == 0
+
+
+def test_autograd_notices_that_tensors_were_written_to():
+    torch = pytest.importorskip("torch")
+    options = {"lr": 0.5, "ema_decay": 0.5, "weight_decay": 0.25}
+    for call in (
+        lambda opt, g: opt.step([g]),
+        lambda opt, g: opt.step_rows([1], g[1:2]),
+        lambda opt, g: opt.catch_up_rows(),
+        lambda opt, g: opt.swapped_ema().__enter__(),
+    ):
+        w, frozen, g = torch.nn.Parameter(torch.ones(3, 1)), torch.nn.Parameter(torch.ones(1)), torch.ones(3, 1)
+        opt = pyopt.SGD([w], **options)
+        opt.step_rows([0], g[:1])
+        y = (w * w).sum()
+        call(opt, g)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()
+    g.requires_grad_()
+    kept = (g * g).sum()
+    both = pyopt.SGD([w.data, frozen], lr=0.5)
+    other = (frozen * frozen).sum()
+    both.step([g, None], zero_grads=True)
+    other.backward()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        kept.backward()
+
+
+def test_tensors_are_known_by_the_class_they_derive_from():
+    torch = pytest.importorskip("torch")
+    kind = type("Quantised", (torch.nn.Parameter,), {"__module__": "elsewhere"})
+    assert gpu_arrays.library(kind(torch.ones(2))) == gpu_arrays.library(torch.ones(2)) == "torch"
+    for given in (torch.ones(2, 3), torch.nn.Parameter(torch.ones(2, 3))):
+        with pytest.raises(TypeError, match=r"a list of arrays is needed, such as \[w, b\]"):
+            pyopt.SGD(given)
+        with pytest.raises(TypeError, match=r"a list of arrays is needed"):
+            pyopt.SGD([torch.ones(3), torch.ones(3)]).step(given)
 
 
 def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):

@@ -53,6 +53,19 @@ def test_swapped_for_evaluation(isa):
     same_bits(opt.ema_params()[0], average)
 
 
+@pytest.mark.parametrize(("stored", "averaged"), [("float32", "bfloat16"), ("float32", "float16"), ("bfloat16", None)])
+def test_weights_and_averages_come_back_to_the_bit(stored, averaged):
+    p = np.array([1.2245678, 70000.0, -3e-6]).astype(pyopt.kernels.codecs.dtype(stored))
+    opt = pyopt.SGD([p], lr=0.25, ema_decay=0.75, state_dtype=averaged)
+    opt.step([p.copy()])
+    weights, average = p.tobytes(), opt.state[0]["ema"].tobytes()
+    with opt.swapped_ema():
+        assert p.tobytes() != weights
+        np.testing.assert_allclose(p.astype("f4"), opt.state[0]["ema"].astype("f4"), rtol=2.0**-8)
+        p[...] = 0
+    assert (p.tobytes(), opt.state[0]["ema"].tobytes()) == (weights, average)
+
+
 def test_nothing_else_while_swapped(isa):
     """A step would train the averages, a snapshot take the weights for them, and a second swap undo the first."""
     p, g = tame((3, 4), np.float32), tame((3, 4), np.float32, 1)

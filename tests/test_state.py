@@ -21,6 +21,7 @@ from helpers import (
     same_bits,
     some_penalty,
     stepping,
+    tame,
     variants,
     wild,
 )
@@ -399,3 +400,25 @@ def test_states_lie_in_memory_as_their_parameter(rule, dtype):
             if isinstance(array, np.ndarray):
                 assert array.strides == p.strides
                 assert (array.ctypes.data - p.ctypes.data) % 512 == 0 or p.size == 0
+
+
+@pytest.mark.parametrize("change", [{"state_dtype": "bfloat16"}, {"ema_decay": 0.5}, {"amsgrad": True}])
+def test_a_refused_step_has_made_nothing_of_what_was_written(change):
+    p = tame((4, 3), np.float32)
+    opt = pyopt.AdamW([p], lr=0.1, betas=(0.7, 0.8), weight_decay=0.25)
+    opt.step([p + 1])
+    had = opt.state[0]
+    opt.param_groups[0].update(change)
+    for call in (
+        lambda: opt.step([p[:2]]),
+        lambda: opt.step([p + 1], grad_scale=-1.0),
+        lambda: opt.step_rows([5], p[:1]),
+        lambda: opt.step_rows([0], p[:2]),
+    ):
+        with refused(ValueError, opt=opt, arrays=[p]):
+            call()
+    opt.param_groups[0]["lr"] = lambda t: -1.0
+    for call in (lambda: opt.step([p + 1]), lambda: opt.step_rows([0], p[:1])):
+        with refused(ValueError, "lr", opt=opt, arrays=[p]):
+            call()
+    assert all(opt.state[0][key] is had[key] for key in ("exp_avg", "exp_avg_sq"))

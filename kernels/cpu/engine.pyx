@@ -21,6 +21,7 @@ cdef extern from "platform.h":
     int has_avx512()
     int has_neon()
     void watch_forks()
+    int has_stack() noexcept nogil
     void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
     void prefetch_row(const void* array, size_t bytes) noexcept nogil
     uint64_t ieee_mode() noexcept nogil
@@ -80,6 +81,7 @@ include "grad_norm.pxi"
 include "tensor_list.pxi"
 include "plan.pxi"
 include "sparse_rows.pxi"
+include "writes.pxi"
 
 
 def features():

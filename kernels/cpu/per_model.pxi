@@ -33,6 +33,7 @@ def each(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple s
     cdef bint f64 = cnp.PyArray_TYPE(arrays[0]) == cnp.NPY_DOUBLE
     if len(arrays) > MAX_GIVEN or len(sizes) > MAX_GIVEN:
         raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_GIVEN} at most")
+    need_stack()
     memset(&c, 0, sizeof(Each))
     c.run, c.arrays = tile_of(table, name, f64), len(arrays)
     for i in range(c.arrays):

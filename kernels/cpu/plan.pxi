@@ -8,28 +8,6 @@ cdef void rescale(Work* w, double factor) noexcept nogil:
     w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
 
 
-cdef class Guard:
-    """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
-    cdef bint busy
-    cdef public bint swapped        # the parameters hold something else for a while: nothing may be done until then
-
-    def run(self, function, *args):
-        """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
-        if self.busy:
-            raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
-        self.unswapped()
-        self.busy = True
-        try:
-            return function(*args)
-        finally:
-            self.busy = False
-
-    cpdef unswapped(self):
-        """RuntimeError where the parameters hold something else for a while."""
-        if self.swapped:
-            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
-
-
 cdef class WholePlan(Memory):
     """All tensors of an optimizer, ready to step as a whole; ``Plan`` adds single rows.
 
@@ -137,8 +115,8 @@ cdef class WholePlan(Memory):
                     k, start = k + 1, 0
             self.nspans += 1
 
-    cdef assign(self, work):
-        """Ask `work` once for tensors that go together, and round their scalars."""
+    cdef list ask(self, work):
+        """Ask `work` once for tensors that go together."""
         cdef Py_ssize_t k
         cdef Progress* x
         cdef list given = []
@@ -147,9 +125,7 @@ cdef class WholePlan(Memory):
         for k in range(self.ntaken):            # an error leaves all as it was
             x = &self.taken[k]
             given.append(work(x.group, x.t + 1, x.carry) if x.given else None)
-        for k in range(self.ntaken):
-            if self.taken[k].given:
-                self.renew(k, given[k])
+        return given
 
     cdef regroup(self):
         """Let tensors go together that are of one group and type, have taken the same steps, and a gradient or none."""
@@ -271,21 +247,37 @@ cdef class WholePlan(Memory):
                 own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor) * factor
                 put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
 
-    def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False):
+    cdef list ready(self, tuple grads, work, bint zero):
+        """Return the scalars, asked for before the arrays are checked: a schedule may do anything to them."""
+        cdef list given
+        self.present(grads)
+        given = self.ask(work)
+        self.check(grads, zero)
+        return given
+
+    def step(self, grads, work, bint zero=False, double max_norm=INFINITY, bint skip=False, tuple news=()):
         """Step every tensor whose gradient is not None; an error leaves everything as it was.
 
         ``work(group, t, carry)`` returns a ``step.Work``. ``max_norm`` limits the norm of all gradients together; with
-        ``skip`` an infinite or NaN gradient makes the step none, but for the zeroing.
+        ``skip`` an infinite or NaN gradient makes the step none, but for the zeroing. ``news``, the arguments of ``write``,
+        becomes true together with the step.
         """
         global active
         cdef tuple hold = tuple(grads)          # another thread may empty the caller's list without the GIL
         cdef uint64_t mode = ieee_mode()        # a caller's flush-to-zero would round scalars otherwise
         cdef int threads
+        cdef list given
+        cdef Py_ssize_t k
+        need_stack()
         active += 1
         try:
             threads = claim(self.total)
-            self.check(hold, zero)
-            self.assign(work)
+            given = self.ready(hold, work, zero)
+            if news:
+                write(*news)
+            for k in range(self.ntaken):
+                if self.taken[k].given:
+                    self.renew(k, given[k])
             self.keep_rows(threads)
             if self.sparse:
                 self.catch_up(given=True)
@@ -308,6 +300,7 @@ cdef class WholePlan(Memory):
         cdef Py_ssize_t i, row
         cdef Tensor* t
         cdef Work w
+        need_stack()
         memset(&w, 0, sizeof(Work))             # rounded to the nearest
         for i in range(self.count):
             t = &self.tensors[i]

@@ -21,6 +21,27 @@ typedef struct {
 #endif
 } scratch_t;
 
+/* Scratch is on the stack, and threads may be made with little: whether there is room for it and for what is around it.
+   The answer is asked for once in each thread, and again where it was no. */
+#if defined(__linux__) && defined(__GLIBC__)
+#include <pthread.h>
+int pthread_getattr_np(pthread_t, pthread_attr_t *); /* which glibc declares with _GNU_SOURCE only */
+static int has_stack(void) {
+    static _Thread_local int known = 0;
+    pthread_attr_t attributes;
+    void *low;
+    size_t size;
+    if (!known && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        if (pthread_attr_getstack(&attributes, &low, &size) == 0)
+            known = (size_t)((uintptr_t)&attributes - (uintptr_t)low) > 2 * sizeof(scratch_t);
+        pthread_attr_destroy(&attributes);
+    }
+    return known;
+}
+#else
+static int has_stack(void) { return 1; }
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 /* torch.set_flush_denormal and fast-math libraries set flush-to-zero in one thread and not in the others, which would
@@ -79,12 +100,12 @@ static int has_neon(void) { return 0; }
 #endif
 
 /* libgomp's threads do not exist in a forked child: a region of two threads would wait for them for ever. */
-static int forked = 0;
+static int forked = 0; /* how often on the way to this process */
 #ifdef _WIN32
 static void watch_forks(void) {}
 #else
 #include <pthread.h>
-static void in_child(void) { forked = 1; }
+static void in_child(void) { forked++; }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 #endif
 

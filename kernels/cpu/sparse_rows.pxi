@@ -135,7 +135,8 @@ cdef class Plan(WholePlan):
         free(self.r.squares)
         free(self.r.sums)
 
-    def step_rows(self, Py_ssize_t i, indices, values, work, double lazy, double max_norm=INFINITY, bint skip=False):
+    def step_rows(self, Py_ssize_t i, indices, values, work, double lazy, double max_norm=INFINITY, bint skip=False,
+                  tuple news=()):
         """Step the rows ``indices`` of tensor ``i`` with the rows of ``values`` as gradients; see Optimizer.step_rows.
 
         ``lazy`` is what the step multiplies all other rows by: noted in row_decay, and done when they are touched.
@@ -145,17 +146,21 @@ cdef class Plan(WholePlan):
         cdef Tensor* t = &self.tensors[i]
         cdef const Progress* x
         cdef int threads
+        need_stack()
         active += 1
         try:
             x = self.alone(t)
+            given = work(x.group, x.t + 1, x.carry)     # before the check: a schedule may do anything to arrays
             self.check_rows(i, indices, values)
             t.kind[G], t.size[G] = stored(values), cnp.PyArray_ITEMSIZE(values)
             t.data[G] = <char*>cnp.PyArray_DATA(values)
-            self.renew(t.work, work(x.group, x.t + 1, x.carry))
+            self.renew(t.work, given)
             threads = claim(cnp.PyArray_SIZE(values))
             self.keep_rows(threads)
             self.c.limited = skip or max_norm != INFINITY or self.works[t.work].max_norm != INFINITY
             self.pick(t, indices)
+            if news:
+                write(*news)
             self.run_rows(t, lazy, max_norm, skip, threads)
         finally:
             active -= 1

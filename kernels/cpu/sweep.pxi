@@ -279,6 +279,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     cdef double result = 0
     cdef int threads
     cdef bint wide = len(sizes) > 1 or block > 0
+    need_stack()
     memset(&c, 0, sizeof(Sweep))
     c.total, c.weighed, c.arrays, c.out = total, weighed, len(arrays) - weighed, out
     i = describe(&c, table, name, arrays, strides, sizes, scalars)

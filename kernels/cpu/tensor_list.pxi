@@ -167,6 +167,20 @@ cdef class Memory:
             return self.names[x.tensor]
         return f"the {'gradient' if x.array == G else self.roles[x.array]} of {self.names[x.tensor]}"
 
+    cdef present(self, tuple grads):
+        """Note which tensors have a gradient in this step; where it is, ``check`` finds out."""
+        cdef Py_ssize_t i
+        cdef Tensor* t
+        cdef bint there
+        if len(grads) != self.count:
+            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+        for i in range(self.count):
+            t = &self.tensors[i]
+            there = PyTuple_GET_ITEM(<PyObject*>grads, i) is not <PyObject*>None
+            if there != (t.data[G] is not NULL):
+                t.data[G] = t.data[P] if there else NULL
+                self.mixed, self.separate = True, False
+
     cdef check(self, tuple grads, bint zero):
         """Check every array; on return data[G] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
@@ -176,8 +190,6 @@ cdef class Memory:
         cdef char* data
         cdef PyObject* g                        # borrowed: a reference more on each array would write to its memory
         self.separate = False                   # until all is found well
-        if len(grads) != self.count:
-            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
         for i in range(self.count):
             t = &self.tensors[i]
             if i + 8 < self.count:              # objects lie anywhere, and a large step pushes them out of the caches
@@ -200,7 +212,6 @@ cdef class Memory:
                     t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
             if data != t.data[G]:
                 moved = True
-                self.mixed |= data is NULL or t.data[G] is NULL
                 t.data[G] = data
                 t.crowded = self.crowded(t)
         if moved or zero and not self.zeroed:

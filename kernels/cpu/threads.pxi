@@ -26,6 +26,13 @@ def has_openmp():
     return bool(HAS_OPENMP)
 
 
+cdef int need_stack() except -1:
+    """Raise where this thread has no room for scratch."""
+    if not has_stack():
+        raise RuntimeError("the stack of this thread is too small: 256 KiB are needed, as threading.stack_size sets")
+    return 0
+
+
 cdef int claim(Py_ssize_t elements) noexcept:
     cdef int n
     if not HAS_OPENMP or forked or elements < SERIAL:

@@ -17,6 +17,7 @@ from ..numerics import codecs
 
 KINDS = {**codecs.SHORT, "uint16": "u16"}
 SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u16": 2}
+LIBRARIES = ("torch", "cupy")  # that have a current stream of their own
 DTYPES = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<V2", "u16": "<u2"}
 
 
@@ -46,8 +47,9 @@ class View(NamedTuple):
 
 
 def library(a: Any) -> str:
-    """Return the name of the library that an array is of."""
-    return type(a).__module__.partition(".")[0]
+    """Return the name of the library that an array is of; its class may be derived from the library's elsewhere."""
+    names = [kind.__module__.partition(".")[0] for kind in type(a).__mro__]
+    return next((name for name in names if name in LIBRARIES), names[0])
 
 
 def is_tensor(a: Any) -> bool:

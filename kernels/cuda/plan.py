@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import step
+from ..cpu import engine
 from ..numerics import philox
 from ..penalties import PENALTIES
 from ..spec import Rule
@@ -296,7 +297,7 @@ class WholePlan(Tensors):
     # ---- the step
 
     def step(self, grads: Sequence[Any], work: Any, zero: bool = False, max_norm: float = math.inf,
-             skip: bool = False) -> None:  # fmt: skip
+             skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Enqueue a step of every tensor whose gradient is not None; see ``engine.Plan.step``.
 
         ``work`` is a ``Given``: besides what the CPU engine calls, it has the groups and the scale of the gradients.
@@ -304,19 +305,24 @@ class WholePlan(Tensors):
         before = self.device.enter()
         try:
             hold = tuple(grads)  # until everything is enqueued
-            found = self.check(hold, zero)
-            if not self.ready:
-                self.prepare(work)
+            self.take(hold, work, zero)
             stream = self.device.stream(self.library)
-            if found is not None:
-                self.fill_given(hold, found)
-            self.assign(work)  # the last thing that may raise because of what a caller gave
+            engine.write(*news or ((),))
             self.enqueue(stream, work, zero, max_norm, skip)
             if self.scheduled:
                 self.taken = [t + (kind != "") for t, kind in zip(self.taken, self.kinds, strict=True)]
             self.certain &= self.scheduled and not skip
         finally:
             self.device.leave(before)
+
+    def take(self, grads: tuple[Any, ...], work: Any, zero: bool) -> None:
+        """Take all that a caller gave, and raise where it does not fit; arrays last, which a schedule may change."""
+        if not self.ready:
+            self.prepare(work)
+        self.assign(work)
+        found = self.check(grads, zero)
+        if found is not None:
+            self.fill_given(grads, found)
 
     def enqueue(self, stream: Any, work: Any, zero: bool, max_norm: float, skip: bool) -> None:
         """Upload what changed, and launch."""

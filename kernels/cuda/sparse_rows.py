@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
+from ..cpu import engine
 from . import arrays, layout
 from .arrays import View
 from .device import grad_norm, prologue
@@ -64,6 +65,7 @@ class Plan(WholePlan):
         """Decay all rows by what they missed in ``step_rows``."""
         before = self.device.enter()
         try:
+            self.still()
             self.catch_up_on(self.device.stream(self.library), self.lagging)
         finally:
             self.device.leave(before)
@@ -122,13 +124,14 @@ class Plan(WholePlan):
         return v
 
     def step_rows(self, i: int, indices: Any, values: Any, work: Any, lazy: float, max_norm: float = math.inf,
-                  skip: bool = False) -> None:  # fmt: skip
+                  skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Enqueue a step of the rows ``indices`` of tensor ``i``; see ``engine.Plan.step_rows``."""
         before = self.device.enter()
         try:
-            v = self.check_rows(i, indices, values)
             if not self.ready:
                 self.prepare(work)
+            self.assign(work)  # first: a schedule may do anything to arrays
+            v = self.check_rows(i, indices, values)
             stream = self.device.stream(self.library)
             if self.device.capturing(stream):
                 raise RuntimeError("step_rows takes its indices from the host: a CUDA graph cannot hold it")
@@ -136,8 +139,8 @@ class Plan(WholePlan):
             self.ids, self.facts = [], None  # of no gradients: the next step looks at them anew
             self.limited = skip or max_norm != math.inf or group.h.max_tensor_norm is not None
             self.checked = skip
-            self.assign(work)
             touched = Touched.of(indices)
+            engine.write(*news or ((),))
             self.enqueue_rows(stream, i, v, touched, work, lazy, max_norm)
             if self.scheduled:
                 self.taken[i] += 1

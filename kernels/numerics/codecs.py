@@ -47,6 +47,7 @@ def compute(p: np.dtype[Any]) -> type[Any]:
     return np.float64 if p == np.float64 else np.float32
 
 
+@np.errstate(all="ignore")
 def decode(x: Array, real: type[Any]) -> Array:
     """Return the numbers that are stored in ``x``; exact."""
     if x.dtype.name == "bfloat16":
@@ -60,16 +61,17 @@ def wide(x: Array) -> Array:
     return x if x.dtype == real else decode(x, real)
 
 
+@np.errstate(all="ignore")
 def encode(x: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``x`` rounded to the nearest numbers of ``dtype``."""
     if dtype.name != "bfloat16":
-        with np.errstate(over="ignore", invalid="ignore"):
-            return x.astype(dtype, copy=False)
+        return x.astype(dtype, copy=False)
     bits = _odd(x).view(np.uint32)
     near = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
     return np.where(np.isnan(x), bits >> np.uint32(16) | np.uint32(0x40), near).astype(np.uint16).view(dtype)
 
 
+@np.errstate(all="ignore")
 def stochastic(x: Array, dtype: np.dtype[Any], random: Array) -> Array:
     """Return ``x`` rounded to bfloat16 or float16, up or down by the 16 bits in ``random``, a uint32 array."""
     bits = _odd(x).view(np.uint32)
@@ -90,6 +92,7 @@ def stochastic(x: Array, dtype: np.dtype[Any], random: Array) -> Array:
     return rounded.astype(np.uint16).view(dtype)
 
 
+@np.errstate(all="ignore")
 def join(high: Array, low: Array) -> Array:
     """Return the float32 numbers whose halves ``split`` made."""
     bits = (high.view(np.uint16).astype(np.uint32) << np.uint32(16)) + low.view(np.int16).astype(np.int32).view(
@@ -98,6 +101,7 @@ def join(high: Array, low: Array) -> Array:
     return bits.view(np.float32)
 
 
+@np.errstate(all="ignore")
 def split(x: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return float32 numbers as bfloat16 and the 16 bits cut off; a NaN keeps none of them."""
     bits = np.ascontiguousarray(x).view(np.uint32)
@@ -105,10 +109,10 @@ def split(x: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16).view(dtype), bits.astype(np.uint16)
 
 
+@np.errstate(all="ignore")
 def _odd(x: Array) -> Array:
     """Return ``x`` in float32, what does not fit rounded to the odd neighbour: the next rounding is the only one."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        near = x.astype(np.float32)
+    near = x.astype(np.float32)
     if x.dtype == np.float32:
         return near
     bits = np.ascontiguousarray(near).view(np.uint32)

@@ -43,7 +43,7 @@ _P = {  # from the highest power of w
 def normal(z: Array) -> tuple[Array, Array]:
     """Return the share below z, and the density."""
     real, size = z.dtype.type, z.dtype.itemsize
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         t = np.where(z < 0, -z, z)
         density = exp((t * t) * real(-0.5)) * real(0.3989422804014327)
         s = real(1) / (t + real(_K[size]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..kernels import step
 from ..kernels.cpu import engine, isa
+from ..kernels.numerics import codecs
 from . import gpu
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,14 +48,25 @@ def copied(a: Any) -> Any:
     return gpu.fetched(a) if gpu.on_gpu(a) else a
 
 
-def swap(p: Any, ema: Any) -> None:
-    """Exchange the contents of two arrays."""
+def kept(p: Any) -> Any:
+    """Return a copy of an array where it is."""
+    return gpu.kept(p) if gpu.on_gpu(p) else p.copy(order="K")
+
+
+def stored(a: Any, p: Any) -> Any:
+    """Return what of the numbers of ``a`` the dtype of ``p`` can hold, where both are."""
     if gpu.on_gpu(p):
-        gpu.swap(p, ema)
-        return
-    kept = p.copy(order="K")
-    p[...] = ema
-    ema[...] = kept
+        return gpu.stored(a, p)
+    return a if a.dtype == p.dtype else codecs.encode(codecs.decode(a, codecs.compute(p.dtype)), p.dtype)
+
+
+def put(params: Sequence[Any], values: Sequence[Any]) -> None:
+    """Write values into parameters of their shapes and dtypes."""
+    pairs = list(zip(params, values, strict=True))
+    for p, value in pairs:
+        if gpu.on_gpu(p):
+            gpu.put(p, value)
+    engine.write(pair for pair in pairs if not gpu.on_gpu(pair[0]))
 
 
 @contextlib.contextmanager
@@ -83,29 +95,32 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     offset = (first - raw.__array_interface__["data"][0]) % 512
     strides = [stride // p.itemsize * dtype.itemsize for stride in p.strides]
     state: Array = np.ndarray(p.shape, dtype, raw, offset, strides)
-    state[...] = start
+    with np.errstate(all="ignore"):
+        state[...] = start
     return state
 
 
 def near(p: Any, values: Array) -> Array:
     """Return a copy of an array of any shape, where p is."""
-    return gpu.near(p, values) if gpu.on_gpu(p) else values.copy()
+    return gpu.near(p, values) if gpu.on_gpu(p) else values.copy().view()  # which nobody can resize
 
 
 def is_list(given: Any) -> bool:
     """Return whether ``given`` can be gone through for arrays, and is no array, text or dict itself."""
-    return type(given) is list or (isinstance(given, Iterable) and not isinstance(given, (np.ndarray, str, Mapping)))
+    if type(given) is list:
+        return True
+    return isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) and not gpu.is_array(given)
 
 
 def named(params: Any, first: int) -> list[tuple[str, Any]]:
-    """Return (name, array) pairs, with a name made up where none is given."""
+    """Return (name, array or tensor) pairs, with a name made up where none is given."""
     if not is_list(params):
         raise TypeError(f"params is {type(params).__name__}: a list of arrays is needed, such as [w, b]")
     pairs = []
     for i, item in enumerate(params, first):
         named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
         name, array = item if named else (f"params[{i}]", item)
-        pairs.append((name, gpu.adopt(array)))
+        pairs.append((name, array))
     if not pairs:
         raise ValueError("the list of parameters is empty: at least one array is needed")
     return pairs

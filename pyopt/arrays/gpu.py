@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,21 @@ def adopt(a: Any) -> Any:
     return a.numpy()
 
 
-def adopted(a: Any) -> bool:
-    """Whether ``a`` is such a view."""
-    if not isinstance(a, np.ndarray):
-        return False
-    base = a.base.base if isinstance(a.base, np.ndarray) else a.base
-    return gpu_arrays.is_tensor(base)
+def facts(tensors: Sequence[Any]) -> list[Any]:
+    """Return where tensors of PyTorch are, and what: a tensor may be given other memory, and another dtype with it."""
+    return [(t.data_ptr(), t.device, t.dtype, t.shape, t.stride()) for t in tensors]
+
+
+def written(arrays: Iterable[Any]) -> None:
+    """Let autograd know that tensors were written to: what it has kept of them for a backward pass is no longer so."""
+    for a in arrays:
+        if gpu_arrays.is_tensor(a) and not a.is_inference():
+            sys.modules["torch"].autograd.graph.increment_version(a)
+
+
+def is_array(a: Any) -> bool:
+    """Whether ``a`` is one array, of whatever library, and no list of them."""
+    return isinstance(a, np.ndarray) or gpu_arrays.is_tensor(a) or on_gpu(a) or hasattr(type(a), "__dlpack__")
 
 
 def integers(a: Any) -> Any:
@@ -86,12 +95,29 @@ def described(a: Any) -> tuple[tuple[int, ...], Any]:
     return v.shape, gpu_arrays.dtype_of(v.kind)
 
 
-def swap(p: Any, ema: Any) -> None:
-    """Exchange the contents of two arrays on one GPU."""
-    gpu, v = gpu_of(p), gpu_arrays.view(p, "a parameter")
-    kept = gpu_arrays.beside(gpu, v, v)
-    gpu.copy(v.address, ema.view.address, ema.nbytes)
-    ema.set(kept)
+def kept(p: Any) -> Any:
+    """Return a copy of an array on its GPU."""
+    v = gpu_arrays.view(p, "a parameter")
+    return gpu_arrays.beside(gpu_of(p), v, v)
+
+
+def stored(a: Any, p: Any) -> Any:
+    """Return what of the numbers of ``a`` the dtype of ``p`` can hold, on the GPU of both."""
+    v = gpu_arrays.view(p, "a parameter")
+    if a.kind == v.kind:
+        return a
+    dtype = gpu_arrays.dtype_of(v.kind)
+    values = codecs.encode(codecs.decode(a.get(), codecs.compute(dtype)), dtype)
+    return gpu_arrays.beside(gpu_of(p), v, values)
+
+
+def put(p: Any, value: Any) -> None:
+    """Write an array of pyopt's on the GPU of ``p`` into ``p``, which has its shape and dtype."""
+    v = gpu_arrays.view(p, "a parameter")
+    gpu_arrays.agree(v, value.view, "a parameter")
+    if v.kind != value.kind:
+        raise TypeError(f"a parameter is {v.kind} now: must be {value.kind}, as it was")
+    gpu_of(p).copy(v.address, value.view.address, value.nbytes)
 
 
 def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:
@@ -122,20 +148,21 @@ class Mixed:
         return self.last is not None and bool(self.last.skipped)
 
     def step(self, grads: Sequence[Any], work: Any, zero: bool = False, max_norm: float = math.inf,
-             skip: bool = False) -> None:  # fmt: skip
+             skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Step every part, when all gradients on GPUs have been checked; the CPU engine checks its own first."""
         if max_norm != math.inf or skip:
             raise ValueError("max_grad_norm, skip_nonfinite and a DynamicLossScale need all parameters on one device")
         hold, count = tuple(grads), sum(len(indices) for _, indices, _ in self.parts)
         if len(hold) != count:
             raise ValueError(f"{len(hold)} gradients for {count} parameters: give one each, or None to skip one")
-        shares = [(plan, [hold[i] for i in indices], gpu) for plan, indices, gpu in self.parts]
+        shares = [(plan, tuple(hold[i] for i in indices), gpu) for plan, indices, gpu in self.parts]
         for plan, share, gpu in shares:
             if gpu:
-                plan.check(tuple(share), zero)
+                plan.take(share, work, zero)
         self.last = None
         for plan, share, _ in sorted(shares, key=lambda part: part[2]):
-            plan.step(share, work, zero)
+            plan.step(share, work, zero, news=news)
+            news = ()
 
     def part_of(self, i: int) -> tuple[Any, int]:
         """Return the plan that has tensor ``i``, and its place there."""

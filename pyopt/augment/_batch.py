@@ -82,7 +82,7 @@ class Batch:
             raise ValueError(f"{name} has shape {given.shape}: must be {want}, or {shape} for all samples")
         if given.size and (int(given.min()) < -(2**31) or int(given.max()) >= 2**31):
             raise ValueError(f"{name} holds {given.min()} to {given.max()}: must be in [-2^31, 2^31)")
-        return np.ascontiguousarray(np.broadcast_to(given, want), np.int64)
+        return np.array(np.broadcast_to(given, want), np.int64, order="C")  # a copy, which only we write to
 
     def boxes(self, value: Any) -> Array:
         """Return boxes (top, left, bottom, right), clipped to the image; none where ``value`` is None."""
@@ -133,7 +133,7 @@ def array(name: str, value: Any, kinds: str, allowed: str) -> Array:
 def finite(name: str, value: Any, real: Any) -> Array:
     """Return finite numbers in the dtype ``real``."""
     given = array(name, value, "iuf", "numbers")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         given = given.astype(real)
     if not np.isfinite(given).all():
         raise ValueError(f"{name} holds inf or NaN: must be finite numbers")

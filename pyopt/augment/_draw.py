@@ -62,7 +62,7 @@ def beta(alpha: float, radius: Array, angle: Array) -> Array:
     (1 + T / sqrt(2 alpha + T^2)) / 2 of Beta(alpha, alpha). Source: R. W. Bailey, "Polar generation of random variates
     with the t-distribution", Mathematics of Computation 62, 1994, https://doi.org/10.1090/S0025-5718-1994-1219702-8
     """
-    with np.errstate(over="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         cosine = np.cos(2 * np.pi * angle)
         z = np.expm1(-np.log(radius) / alpha) * cosine * cosine
         result: Array = 0.5 + 0.5 * np.sign(cosine) * np.sqrt(1 / (1 + 1 / z))

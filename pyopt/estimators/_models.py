@@ -6,6 +6,7 @@ arrays that training changes.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -21,7 +22,26 @@ ACTIVATIONS = {"relu": (bias_relu, ()), "gelu": (bias_gelu, ("none",))}
 EPS, MOMENTUM = 1e-5, 0.1  # of batch norm, as in torch
 
 
-class Linear:
+class Model:
+    """What both have in common."""
+
+    groups: dict[str, list[Array]]
+    state: list[Array]
+
+    def group(self) -> None:
+        """Set ``groups`` and ``state`` by the arrays that are computed with."""
+        raise NotImplementedError
+
+    @property
+    def trainable(self) -> bool:
+        """Whether they are those still, and can be written to: files may be mapped read-only, and make two of one."""
+        other = copy.copy(self)
+        other.group()
+        given, own = ([*itertools.chain(*model.groups.values()), *model.state] for model in (self, other))
+        return all(a is b and a.flags.writeable for a, b in zip(given, own, strict=True))
+
+
+class Linear(Model):
     """z = x w + b; w (inputs, outputs) starts at 0, b (outputs,) at ``start``, and stays at 0 where that is None."""
 
     least = 1  # rows of a step, at the least
@@ -29,8 +49,20 @@ class Linear:
     def __init__(self, inputs: int, outputs: int, dtype: Any, start: Array | None) -> None:
         self.w = np.zeros((inputs, outputs), dtype)
         self.b = np.zeros(outputs, dtype) if start is None else np.ascontiguousarray(start, dtype)
-        self.groups = {"weights": [self.w]} | ({} if start is None else {"intercepts": [self.b]})
+        self.intercept = start is not None
+        self.group()
+
+    def group(self) -> None:
+        """Set ``groups`` and ``state``."""
+        self.groups = {"weights": [self.w]} | ({"intercepts": [self.b]} if self.intercept else {})
         self.state = [array for arrays in self.groups.values() for array in arrays]
+
+    def owned(self) -> Linear:
+        """Return the same over copies of the arrays."""
+        made = copy.copy(self)
+        made.w, made.b = np.array(self.w), np.array(self.b)
+        made.group()
+        return made
 
     @staticmethod
     def input(X: Any) -> Any:
@@ -70,6 +102,13 @@ class Hidden:
         self.activation = activation
         self.scale = np.ones_like(self.b) if norm else None
         self.running = [np.zeros_like(self.b), np.ones_like(self.b)] if norm else []
+
+    def owned(self) -> Hidden:
+        """Return the same over copies of the arrays."""
+        made = copy.copy(self)
+        made.w, made.b, made.running = np.array(self.w), np.array(self.b), [np.array(a) for a in self.running]
+        made.scale = None if self.scale is None else np.array(self.scale)
+        return made
 
     @property
     def intercepts(self) -> list[Array]:
@@ -119,7 +158,7 @@ class Hidden:
         return y
 
 
-class Network:
+class Network(Model):
     """Hidden layers, and a linear one at the end; its weights start as Glorot and Bengio say, its biases at 0."""
 
     def __init__(self, sizes: Sequence[int], dtype: Any, activation: str, norm: bool, drop: float,
@@ -129,6 +168,10 @@ class Network:
         self.w, self.b = first[-1] * first[-1].dtype.type(spread), np.ascontiguousarray(start, dtype)
         self.drop, self.least = drop, 2 if norm and self.hidden else 1
         self.seed = int(rng.integers(2**63))
+        self.group()
+
+    def group(self) -> None:
+        """Set ``groups`` and ``state``."""
         self.groups = {
             "weights": [layer.w for layer in self.hidden],
             "last": [self.w],
@@ -137,6 +180,13 @@ class Network:
         }
         self.state = [array for arrays in self.groups.values() for array in arrays]
         self.state += [a for layer in self.hidden for a in layer.running]
+
+    def owned(self) -> Network:
+        """Return the same over copies of the arrays."""
+        made = copy.copy(self)
+        made.w, made.b, made.hidden = np.array(self.w), np.array(self.b), [layer.owned() for layer in self.hidden]
+        made.group()
+        return made
 
     @staticmethod
     def input(X: Array) -> Array:

@@ -152,9 +152,9 @@ class Classes(Targets):
 
 
 def within(X: Any) -> Any:
-    """Return X, where it is sparse with contiguous arrays; raise where its indices reach beyond it.
+    """Return X, where it is sparse with contiguous indices of its own; raise where they reach beyond it.
 
-    Neither the kernels nor SciPy's conversions to CSR look at each index.
+    Neither the kernels nor SciPy's conversions to CSR look at each index, and schedules may write to those of a caller.
     """
     if not sparse.issparse(X) or X.ndim != 2 or X.format not in ("csr", "csc", "bsr", "coo"):
         return X
@@ -163,7 +163,8 @@ def within(X: Any) -> Any:
     try:
         if X.format == "coo":
             return type(X)((X.data, (X.row, X.col)), shape=X.shape)
-        found = type(X)(tuple(map(np.ascontiguousarray, (X.data, X.indices, X.indptr))), shape=X.shape)
+        own = np.ascontiguousarray(X.data), X.indices.copy(), X.indptr.copy()
+        found = type(X)(own, shape=X.shape)
         found.check_format()
     except (TypeError, ValueError) as error:
         raise ValueError(f"X is a {X.format.upper()} matrix of shape {X.shape} that is not valid: {error}") from error

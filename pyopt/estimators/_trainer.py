@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from ..arrays.backend import Array
+from ..kernels.cpu import engine
 from ..kernels.linear_models import moments
 from ..optim.optimizer import Optimizer
 from ..training.early_stopping import EarlyStopping
@@ -94,10 +95,29 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool = False,
              classes: Any = None) -> Any:  # fmt: skip
-        rows = self._begin(X, y, sample_weight, fresh, partial, classes)
-        self._epochs(*rows, 1 if partial else self.max_iter)
-        self._publish()
+        """Train; an error or Ctrl-C leaves all as it was."""
+        known, back = dict(vars(self)), contextlib.ExitStack()
+        try:
+            if not fresh:
+                self.history_: dict[str, list[float]] = {name: [*noted] for name, noted in known["history_"].items()}
+                self._keep(back)
+            rows = self._begin(X, y, sample_weight, fresh, partial, classes)
+            self._epochs(*rows, 1 if partial else self.max_iter)
+            self._publish()
+        except BaseException:
+            self.__dict__ = known
+            back.close()
+            raise
         return self
+
+    def _keep(self, back: contextlib.ExitStack) -> None:
+        """Let ``back`` undo what training does to what stays where it is."""
+        state = self._rng.bit_generator.state
+        back.callback(setattr, self._rng.bit_generator, "state", state)
+        if isinstance(self._optimizer, Optimizer):
+            back.callback(self._optimizer.load_state_dict, self._optimizer.state_dict())
+        if all(a.flags.writeable for a in self._model.state):  # if not, it trains others
+            back.callback(engine.write, [(a, a.copy(order="K")) for a in self._model.state])
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool,
                classes: Any) -> tuple[Any, Array, Array, Array, Array, Array]:  # fmt: skip
@@ -118,7 +138,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
             raise ValueError("all sample weights are zero: at least one sample must have a positive weight")
         if fresh:
             self._rng = np.random.Generator(np.random.PCG64(_seed(self.random_state)))
-            self.history_: dict[str, list[float]] = {"loss": []}
+            self.history_ = {"loss": []}
             self.n_iter_ = self.t_ = 0
         rows, held = self._split(rows, y) if self.early_stopping else (rows, rows[:0])
         weight = np.ones(X.shape[0], X.dtype) if weight is None else _mean_one(weight, rows)
@@ -128,6 +148,8 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
     def _start(self, X: Any, target: Array, weight: Array, rows: Array, fresh: bool) -> None:
         """Make model and optimizer, or go on with those that are there."""
         made_with = tuple(getattr(self, name) for name in MAKING)
+        if not fresh and not self._model.trainable:  # read from a file, as it may have been
+            self._model, self._optimizer = self._model.owned(), _snapshot(self._optimizer)
         if not fresh and made_with == self._made_with and hasattr(self, "_lr"):
             return
         if fresh:

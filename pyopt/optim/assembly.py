@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays.backend import Array, check_parameters, make_plan
+from ..arrays.gpu import adopt, facts
+from ..kernels.cuda.arrays import is_tensor
 from .checkpoint import brief
 from .group import PLACES, Group
 
@@ -16,17 +18,23 @@ class Made(NamedTuple):
     """All that an optimizer was made of, replaced as one: a change takes effect as a whole or not at all."""
 
     groups: list[Group]
-    own: list[tuple[Array, ...]]  # the parameters by group; names, states and plan go through them in order
+    own: list[tuple[Any, ...]]  # the parameters by group, as given; names, states and plan go through them in order
+    params: list[Array]  # the same, tensors of PyTorch in this process's memory by view
+    tensors: list[Any]  # those tensors, which may be given other memory,
+    facts: list[Any]  # and what they were when they were viewed
+    torch: bool  # whether there are tensors at all, on a GPU or not
     names: list[str]
     states: list[list[Array | None]]  # see Group.places
     structures: list[Any]
     plan: Any
 
     @classmethod
-    def of(cls, groups: list[Group], own: list[tuple[Array, ...]], names: list[str],
+    def of(cls, groups: list[Group], own: list[tuple[Any, ...]], names: list[str],
            states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
         """Return the whole, with new arrays where a state is None that belongs to a parameter."""
-        params = [array for arrays in own for array in arrays]
+        given = [a for arrays in own for a in arrays]
+        params = [adopt(a) for a in given]
+        tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
         index = [i for i, arrays in enumerate(own) for _ in arrays]
         check_parameters(names, params)
         filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
@@ -37,16 +45,36 @@ class Made(NamedTuple):
         ]
         stages = [group.stages for group in groups]
         plan = make_plan(f"rules.{groups[0].rule.kernel}", names, params, used, index, stages, steps, carries)
-        return cls(groups, own, names, filled, structures, plan)
+        return cls(
+            groups, own, params, tensors, facts(tensors), any(map(is_tensor, given)), names, filled, structures, plan
+        )
 
     def over(self, states: Sequence[Sequence[Array | None]]) -> Made:
         """Return the same over other states, from the same step counts on."""
         return Made.of(self.groups, self.own, self.names, states, *self.plan.progress())
 
+    def followed(self) -> Made:
+        """Return the same over the memory that its tensors have now; ValueError where one has become another."""
+        now = facts(self.tensors)
+        if now == self.facts:
+            return self
+        for t, (_, *was), (_, *fact) in zip(self.tensors, self.facts, now, strict=True):
+            if was != fact:
+                name = next(n for n, a in zip(self.names, self.given, strict=True) if a is t)
+                raise ValueError(
+                    f"{name} is {_tensor(*fact)}, and was {_tensor(*was)} when the optimizer was made: make a new one"
+                )
+        return self.over(self.states)
+
+    def still(self) -> None:
+        """Raise where a schedule, in the middle of a step, has given a tensor other memory."""
+        if self.tensors and facts(self.tensors) != self.facts:
+            raise ValueError("a schedule moved the memory of a parameter: only between steps may that be done")
+
     @property
-    def params(self) -> list[Array]:
-        """All parameters in their order."""
-        return [p for own in self.own for p in own]
+    def given(self) -> list[Any]:
+        """All parameters in their order, as given."""
+        return [a for own in self.own for a in own]
 
     def kept(self, place: str, missing: str) -> list[Array]:
         """Return the arrays of one of PLACES; ValueError, with what is ``missing``, where a parameter has none."""
@@ -66,3 +94,7 @@ class Made(NamedTuple):
         if isinstance(param, (int, np.integer)) and not isinstance(param, bool) and 0 <= param < len(names):
             return int(param)
         raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
+
+
+def _tensor(device: Any, dtype: Any, shape: Any, strides: Any) -> str:
+    return f"{dtype} of shape {tuple(shape)} and strides {strides} on {device}"

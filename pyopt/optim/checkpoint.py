@@ -18,7 +18,7 @@ def snapshot(
     rule: Rule, state: Sequence[Mapping[str, Any]], param_groups: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return copies of all that does not follow from the parameters."""
-    states = [{key: copied(x) for key, x in own.items() if key != "shadow"} for own in state]
+    states = [{key: copied(x) for key, x in own.items()} for own in state]
     groups, first = [], 0
     for group in param_groups:
         count = len(group["params"])
@@ -59,19 +59,18 @@ def group_values(
 
 
 def read_states(
-    saved: Mapping[int, Any], groups: Sequence[Group], own: Sequence[tuple[Array, ...]], names: Sequence[str]
+    saved: Mapping[int, Any], groups: Sequence[Group], params: Sequence[Array], names: Sequence[str]
 ) -> tuple[Any, list[int], list[float]]:
-    """Return checked copies of the states, and the step counts and carries."""
-    params = [(group, p) for group, arrays in zip(groups, own, strict=True) for p in arrays]
+    """Return checked copies of the states, and the step counts and carries; ``groups`` has that of each parameter."""
     if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
         raise ValueError(f"the state_dict has states for {brief(saved)}: must be for 0 to {len(params) - 1}")
     states: list[list[Array | None]] = []
-    for i, (group, p) in enumerate(params):
+    for i, (group, p) in enumerate(zip(groups, params, strict=True)):
         entry, name = saved[i], names[i]
         if not isinstance(entry, Mapping):
             raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
         places = group.places(p)
-        known = {"step", "carry", *(place.name for place in places)} - {"shadow"}
+        known = {"step", "carry", *(place.name for place in places if place.on or place.name != "shadow")}
         needed = {place.name for place in places if place.on and place.start is not None} - {"shadow"}
         if not needed | {"step", "carry"} <= set(entry) <= known:
             raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")

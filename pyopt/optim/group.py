@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "shadow_dtype": None,
 }
 PLACES = ("ema", "shadow", "remainder", "row_decay")  # what an optimizer keeps beside the states of its rule
+SHADOW = PLACES.index("shadow") - len(PLACES)  # its place from the end
 
 
 class Place(NamedTuple):
@@ -220,9 +221,13 @@ class Given(NamedTuple):
 
     groups: Sequence[Group]
     grad_scale: float
+    still: Callable[[], None] = lambda: None  # raises where a schedule did what a step cannot go on from
 
     def __call__(self, group: int, t: int, carry: float) -> step.Work:
-        return self.groups[group].work(self.grad_scale, t, carry)
+        work = self.groups[group].work(self.grad_scale, t, carry)
+        if self.groups[group].schedules:
+            self.still()
+        return work
 
 
 def _copy(a: Any, dtype: np.dtype[Any], real: type[Any] | None = None) -> Array:

@@ -6,20 +6,20 @@ import contextlib
 import inspect
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays.backend import Array, check_parameters, described, is_list, named, near, swap
-from ..arrays.gpu import adopt, adopted, integers
+from ..arrays.backend import Array, check_parameters, described, is_list, kept, named, near, put, stored
+from ..arrays.gpu import adopt, integers, written
 from ..kernels.cpu import engine
 from ..kernels.rules import RULES
 from ..kernels.spec import Hyper, Rule
 from ..training.loss_scale import DynamicLossScale
 from .assembly import Made
 from .checkpoint import brief, group_values, moved, read_states, snapshot
-from .group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from .group import GRAD_SCALE, OPTIONS, PLACES, SHADOW, ZERO_GRADS, Given, Group
 
 Params = Iterable[Any]
 
@@ -117,8 +117,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = engine.Guard()
-        self._made = Made([], [], [], [], [], None)
-        self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
+        self._made = Made([], [], [], [], [], False, [], [], [], None)
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -147,9 +146,8 @@ class Optimizer:
         states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
         made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
                        [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
-        self._tensors |= any(map(adopted, arrays))
-        self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
-        self._made = made
+        group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
+        vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
 
     def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
              zero_grads: bool = False) -> None:  # fmt: skip
@@ -210,17 +208,26 @@ class Optimizer:
 
         The EMA and the shadow of a row wait for a step that touches it.
         """
-        self._guard.run(self._made.plan.catch_up)
+        self._guard.run(self._catch_up)
+
+    def _catch_up(self) -> None:
+        made = self._current()
+        made.plan.catch_up()
+        written(p for p, states in zip(made.given, made.states, strict=True) if states[-1] is not None)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if not is_list(grads):
             raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
-        if self._tensors:
-            grads = [adopt(g) for g in grads]
         made, scale, *limits = self._refresh(grad_scale)
+        given = list(grads) if made.torch else grads
+        if made.torch:
+            grads = [adopt(g) for g in given]
         if zero_grads is not True and zero_grads is not False:
             zero_grads = ZERO_GRADS.check(zero_grads)
-        made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
+        made.plan.step(grads, Given(made.groups, scale, made.still), zero_grads, *limits, self._news(made))
+        if made.torch:
+            written(p for p, g in zip(made.given, grads, strict=True) if g is not None)
+            written(given if zero_grads else ())
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
@@ -236,24 +243,38 @@ class Optimizer:
             states = [[*row] for row in made.states]
             p = made.params[i]
             states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
-            made = self._made = made.over(states)
-        made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
+            made = made.over(states)
+        work = Given(made.groups, scale, made.still)
+        made.plan.step_rows(i, rows, values, work, lazy, *limits, self._news(made))
+        written(made.given[i : i + 1])
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
+    def _news(self, made: Made) -> tuple[Any, ...]:
+        """Return what a plan takes to let ``made`` be the optimizer's from its step on."""
+        return () if made is self._made else ((), (vars(self), {"_made": made}))
+
     def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
-        """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
+        """Take over what was written to the groups; return what is made of it, and the scale and limits of a step.
+
+        It is the optimizer's when it takes the step, and not before.
+        """
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
-        made = self._intact()
+        made = self._current()
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
-            made = self._made = made.over(made.states)
+            made = made.over(made.states)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
         return made, scale, largest, skip
+
+    def _current(self) -> Made:
+        """Return what was made of the groups, over the memory that tensors have now."""
+        self._made = made = self._intact().followed()
+        return made
 
     def _intact(self) -> Made:
         """Return what was made of the groups; ValueError where their list is another one."""
@@ -282,7 +303,7 @@ class Optimizer:
         if made.structures != [group.structure for group in made.groups]:
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
         if hasattr(made.plan, "refresh"):
-            made.plan.refresh(Given(made.groups, 1.0))
+            made.plan.refresh(Given(made.groups, 1.0, made.still))
 
     def to(self, params: Params) -> None:
         """Step these arrays from now on: copies of the parameters on another device, in their order.
@@ -297,18 +318,18 @@ class Optimizer:
         self._guard.run(self._move, params)
 
     def _move(self, params: Params) -> None:
-        new = [array for _, array in named(params, 0)]
-        had = self._made
+        given = [array for _, array in named(params, 0)]
+        new = [adopt(a) for a in given]
+        had = self._current()
         if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
         states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
-        left = iter(new)
+        left = iter(given)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
-        for values, arrays in zip(self.param_groups, own, strict=True):
-            values["params"] = arrays
-        self._made, self._tensors = made, any(map(adopted, new))
+        news = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
+        engine.write((), *news, (vars(self), {"_made": made}))
 
     @property
     def grad_norm(self) -> float | None:
@@ -325,26 +346,28 @@ class Optimizer:
 
     def ema_params(self) -> list[Array]:
         """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
+        self._guard.closed()
         return [ema.copy(order="K") for ema in self._emas()]
 
-    @contextlib.contextmanager
-    def swapped_ema(self) -> Iterator[None]:
+    def swapped_ema(self) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold their moving averages inside the ``with`` block, for evaluation.
 
-        Nothing else can be done with the optimizer there: RuntimeError.
+        What is written to them there is lost. Nothing else can be done with the optimizer there: RuntimeError.
         """
-        emas = self._emas()
-        params = self._made.params
-        self._guard.run(_swap, params, emas)
-        self._guard.swapped = True
-        try:
-            yield
-        finally:
-            self._guard.swapped = False
-            self._guard.run(_swap, params, emas)
+        return engine.Loan(self._guard, self._averages, self._put)  # type: ignore[no-any-return]
+
+    def _averages(self) -> tuple[list[Array], list[Array]]:
+        """Return the averages in the dtypes of the parameters, and copies of the parameters."""
+        made = self._current()
+        check_parameters(made.names, params := made.params)
+        return [stored(ema, p) for p, ema in zip(params, self._emas(), strict=True)], [kept(p) for p in params]
+
+    def _put(self, values: Sequence[Array]) -> None:
+        made = self._current()
+        put(made.params, values)
+        written(made.given)
 
     def _emas(self) -> list[Array]:
-        self._guard.unswapped()
         return self._made.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
@@ -372,11 +395,14 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        made = self._intact()
+        made = self._current()
         values = [dict(group) for group in self.param_groups]
         groups = [Group(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
         states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
+        for group, own in zip(of, states, strict=True):
+            if group.options["shadow_dtype"] is None:  # any more: what is left of one
+                own[SHADOW] = None
         return snapshot(self.rule, self._beside(states), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -392,10 +418,11 @@ class Optimizer:
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         values = group_values(state_dict, self.rule, self.param_groups)
         groups = [Group(self.rule, value) for value in values]
-        had = self._made
-        states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
+        had = self._current()
+        of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
+        states, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
         made = Made.of(groups, had.own, had.names, states, steps, carries)
-        self._made, self.param_groups = made, values
+        vars(self).update(param_groups=values, _made=made)
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -408,11 +435,6 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
             lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
         return "\n".join([*lines, ")"])
-
-
-def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
-    for p, ema in zip(params, emas, strict=True):
-        swap(p, ema)
 
 
 class SGD(Optimizer, rule="sgd"): ...

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..kernels.cpu import engine
 from ..kernels.spec import Hyper
 from ..validate import integer, keys, one_of, real
 
@@ -77,22 +78,17 @@ class ReduceOnPlateau:
         """Take in the metric of an epoch; TypeError or ValueError, and no change, where it is no number."""
         current = real("metric", metric)
         lowest = self._rates()
-        self.last_epoch += 1
-        if self._improves(current):
-            self.best = current
-            self.num_bad_epochs = 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
-        if self.num_bad_epochs > self.patience:
+        better, cooling = self._improves(current), self.cooldown_counter
+        bad = 0 if better or cooling > 0 else self.num_bad_epochs + 1
+        rates: list[tuple[dict[str, Any], dict[str, float]]] = []
+        if bad > self.patience:
             for group, low in zip(self.optimizer.param_groups, lowest, strict=True):
                 reduced = max(group["lr"] * self.factor, low)
                 if group["lr"] - reduced > self.eps:
-                    group["lr"] = reduced
-            self.cooldown_counter = self.cooldown
-            self.num_bad_epochs = 0
+                    rates.append((group, {"lr": reduced}))
+            bad, cooling = 0, self.cooldown + 1
+        news = {"last_epoch": self.last_epoch + 1, "num_bad_epochs": bad, "cooldown_counter": max(0, cooling - 1)}
+        engine.write((), *rates, (vars(self), news | ({"best": current} if better else {})))
 
     def _improves(self, x: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

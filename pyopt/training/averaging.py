@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..kernels import checks
 from ..kernels.cpu import engine, isa
 from ..kernels.numerics import codecs
 from ..validate import integer, keys
-from .weights import array_list, copied, fits, refill
+from .weights import array_list, copied, fits
 
 
 class PolyakAverage:
@@ -64,41 +63,46 @@ class PolyakAverage:
         self.updates = 0
         self._means: list[Array] = []
         self._layout = [_layout(p) for p in self._params]
-        self._swapped = False
+        self._guard = engine.Guard("this average", "swapped()")
 
     def update(self) -> None:
         """Count one more step, and take the weights into the average where it is their turn."""
-        if self._swapped:
-            raise RuntimeError("update inside swapped(): the parameters hold their average")
+        self._guard.run(self._update)
+
+    def _update(self) -> None:
         self._check_layout()
+        counts = {"updates": self.updates + 1}
         since = self.updates - self.start
-        if since >= 0 and since % self.every == 0:
-            numbers = [codecs.decode(p, np.float32) if p.itemsize == 2 else p for p in self._params]
-            if not self._means:
-                self._means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
-            else:
-                for mean, x in zip(self._means, numbers, strict=True):
-                    _absorb(mean, x, self.count)
-            self.count += 1
-        self.updates += 1
+        if since < 0 or since % self.every:
+            vars(self).update(counts)
+            return
+        numbers = [codecs.decode(p, np.float32) if p.itemsize == 2 else p for p in self._params]
+        counts["count"] = self.count + 1
+        if self._means:
+            calls = [_absorbed(mean, x, self.count) for mean, x in zip(self._means, numbers, strict=True)]
+            engine.sweeps(isa.tiles(), calls, (vars(self), counts))
+        else:
+            means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
+            vars(self).update(counts, _means=means)
 
     def average_params(self) -> list[Array]:
         """Return copies of the averages; ValueError before the first one."""
         return copied(self._filled())
 
-    @contextlib.contextmanager
-    def swapped(self) -> Iterator[None]:
+    def swapped(self) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold their averages inside the ``with`` block; what is written to them there is lost."""
+        return engine.Loan(self._guard, self._lent, self._put)  # type: ignore[no-any-return]
+
+    def _put(self, values: list[Array]) -> None:
+        engine.write(zip(self._params, values, strict=True))
+
+    def _lent(self) -> tuple[list[Array], list[Array]]:
+        """Return the averages in the dtypes of the parameters, and copies of the parameters."""
         means = self._filled()
-        if self._swapped:
-            raise RuntimeError("swapped() inside swapped(): the parameters hold their average")
         self._check_layout()
-        with _lent(self._params, [codecs.encode(m, p.dtype) for m, p in zip(means, self._params, strict=True)]):
-            self._swapped = True
-            try:
-                yield
-            finally:
-                self._swapped = False
+        values = [codecs.encode(m, p.dtype) for m, p in zip(means, self._params, strict=True)]
+        fits(self._params, values)
+        return values, copied(self._params)
 
     def _filled(self) -> list[Array]:
         if not self._means:
@@ -117,8 +121,9 @@ class PolyakAverage:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``, to the same bits; ValueError or TypeError, and no change, where it is bad."""
-        if self._swapped:
-            raise RuntimeError("load_state_dict inside swapped(): the parameters hold their average")
+        self._guard.run(self._load, state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         keys(state_dict, self.state_dict())
         other = PolyakAverage(self._params, state_dict["start"], state_dict["every"])
         other.updates = integer("updates", state_dict["updates"], 0)
@@ -132,7 +137,7 @@ class PolyakAverage:
         if have != must:
             raise ValueError(f"averages are {have}: must be {must}")
         other._means = [beside(p, m, m.dtype) for p, m in zip(self._params, given, strict=False)]
-        self.__dict__.update(vars(other))
+        vars(self).update({**vars(other), "_guard": self._guard})
 
 
 class SnapshotEnsemble:
@@ -172,15 +177,22 @@ class SnapshotEnsemble:
         self.schedule = schedule
         self.max_members = None if max_members is None else integer("max_members", max_members, 1)
         self.updates = 0
-        self._members: deque[list[Array]] = deque(maxlen=self.max_members)
+        self._members: tuple[list[Array], ...] = ()
+        self._guard = engine.Guard("this ensemble", "swapped()")
 
     def update(self) -> bool:
         """Count one more step and return whether it ended a cycle; the weights are copied then."""
+        return self._guard.run(self._update)  # type: ignore[no-any-return]
+
+    def _update(self) -> bool:
         ended = bool(self.schedule.ends_cycle(self.updates))
-        if ended:
-            self._members.append(_frozen(copied(self._params)))
-        self.updates += 1
+        members = (*self._members, _frozen(copied(self._params))) if ended else self._members
+        vars(self).update(updates=self.updates + 1, _members=self._last(members))
         return ended
+
+    def _last(self, members: tuple[list[Array], ...]) -> tuple[list[Array], ...]:
+        """Return those that are kept."""
+        return members if self.max_members is None else members[-self.max_members :]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -189,13 +201,16 @@ class SnapshotEnsemble:
         return list(self._members[i])
 
     def __iter__(self) -> Iterator[list[Array]]:
-        return (list(member) for member in tuple(self._members))
+        return (list(member) for member in self._members)
 
-    @contextlib.contextmanager
-    def swapped(self, i: int) -> Iterator[None]:
+    def swapped(self, i: int) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold member ``i`` inside the ``with`` block; what is written to them there is lost."""
-        with _lent(self._params, self._members[i]):
-            yield
+
+        def lent() -> tuple[list[Array], list[Array]]:
+            fits(self._params, self._members[i])
+            return self._members[i], copied(self._params)
+
+        return engine.Loan(self._guard, lent, lambda values: engine.write(zip(self._params, values, strict=True)))  # type: ignore[no-any-return]
 
     def predict(self, function: Callable[[list[Array]], Any]) -> Array:
         """Return the mean of ``function(member)`` over all members.
@@ -218,7 +233,7 @@ class SnapshotEnsemble:
                     f"must be {mean.dtype} of shape {mean.shape}, as for those before"
                 )
             else:
-                _absorb(mean, x, n)
+                engine.sweeps(isa.tiles(), [_absorbed(mean, x, n)])
         return mean  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,30 +242,20 @@ class SnapshotEnsemble:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where it is none of these weights."""
+        self._guard.run(self._load, state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         keys(state_dict, self.state_dict())
         updates = integer("updates", state_dict["updates"], 0)
         members = [array_list(member, f"members[{i}]") for i, member in enumerate(state_dict["members"])]
         for member in members:
             fits(self._params, member)
-        self.updates = updates
-        self._members = deque((_frozen(copied(member)) for member in members), self.max_members)
+        vars(self).update(updates=updates, _members=self._last(tuple(_frozen(copied(member)) for member in members)))
 
 
-def _absorb(mean: Array, x: Array, count: int) -> None:
-    """Take ``x`` into the mean of ``count`` arrays, in place; both lie in memory in the same order."""
-    size = (mean.itemsize,) * 2
-    engine.sweep(isa.tiles(), "step.ema", (mean, x), size, (mean.size,), (1.0 / (count + 1),))
-
-
-@contextlib.contextmanager
-def _lent(params: Sequence[Array], values: Sequence[Array]) -> Iterator[None]:
-    """Let ``params`` hold ``values`` inside the block."""
-    kept = copied(params)
-    refill(params, values)
-    try:
-        yield
-    finally:
-        refill(params, kept)
+def _absorbed(mean: Array, x: Array, count: int) -> tuple[Any, ...]:
+    """Return the sweep that takes ``x`` into the mean of ``count`` arrays; both lie in memory in the same order."""
+    return "step.ema", (mean, x), (mean.itemsize,) * 2, (mean.size,), (1.0 / (count + 1),)
 
 
 def _names(params: Sequence[Array]) -> list[str]:

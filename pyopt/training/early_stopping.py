@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays.backend import Array
+from ..kernels.cpu import engine
 from ..kernels.spec import Hyper
 from ..validate import integer, keys, one_of, real
-from .weights import array_list, copied, fits, refill
+from .weights import array_list, copied, fits
 
 _SETTINGS = ("monitor", "min_delta", "patience", "mode", "baseline", "restore_best_weights", "start_from_epoch")
 
@@ -101,23 +102,29 @@ class EarlyStopping:
         if self.restore_best_weights and not arrays:
             raise ValueError("params is empty: restore_best_weights=True needs the weights")
         fits(arrays, self._best_weights or arrays)
-        self.epoch, self._params = epoch + 1, arrays
+        news: dict[str, Any] = {"epoch": epoch + 1, "_params": arrays}
         if epoch < self.start_from_epoch:
+            vars(self).update(news)
             return False
-        if self.restore_best_weights and self._best_weights is None:
-            self._keep(epoch)
-        self.wait += 1
-        if self._improves(current, self.best):
-            self.best = current
-            self._keep(epoch)
-            if self._improves(current, self.baseline):
-                self.wait = 0
-        elif self.wait >= self.patience and epoch > 0:
-            self.stopped_epoch = epoch
-            if self.restore_best_weights:
-                self.restore()
-            return True
-        return False
+        better = self._improves(current, self.best)
+        news["wait"] = 0 if better and self._improves(current, self.baseline) else self.wait + 1
+        stops = not better and news["wait"] >= self.patience and epoch > 0
+        keeps = better or (self.restore_best_weights and self._best_weights is None)
+        news |= ({"best": current} if better else {}) | ({"stopped_epoch": epoch} if stops else {})
+        news |= {"best_epoch": epoch} if keeps else {}
+        self._take(arrays, keeps, stops, news)
+        return stops
+
+    def _take(self, arrays: list[Array], keeps: bool, stops: bool, news: dict[str, Any]) -> None:
+        """Copy the best weights, or write them back, and note the rest at once."""
+        best = self._best_weights
+        pairs: Iterable[tuple[Array, Array]] = ()
+        if self.restore_best_weights and (keeps or stops):
+            if best is None:
+                news["_best_weights"] = copied(arrays)
+            else:
+                pairs = zip(best, arrays, strict=True) if keeps else zip(arrays, best, strict=True)
+        engine.write(pairs, (vars(self), news))
 
     def restore(self, params: Sequence[Array] | None = None) -> None:
         """Write the best weights back, in place.
@@ -129,12 +136,9 @@ class EarlyStopping:
             raise ValueError("there are no best weights: restore_best_weights=True and an update come before")
         if params is None and not self._params:
             raise ValueError("params is missing: it is known after the first update since load_state_dict")
-        refill(self._params if params is None else array_list(params), self._best_weights)
-
-    def _keep(self, epoch: int) -> None:
-        self.best_epoch = epoch
-        if self.restore_best_weights:
-            self._best_weights = copied(self._params, self._best_weights)
+        arrays = self._params if params is None else array_list(params)
+        fits(arrays, self._best_weights)
+        engine.write(zip(arrays, self._best_weights, strict=True))
 
     def _improves(self, x: float, other: float | None) -> bool:
         if other is None:

@@ -60,16 +60,13 @@ class DynamicLossScale:
 
     def update(self) -> None:
         """Adapt the scale to what the steps since the last call have found."""
+        scale, tracker = self.scale, self._growth_tracker + 1
         if self.found_nonfinite:
-            self.scale = max(self.scale * self.backoff_factor, _SMALLEST)
-            self._growth_tracker = 0
-        else:
-            self._growth_tracker += 1
-            if self._growth_tracker == self.growth_interval:
-                grown = self.scale * self.growth_factor
-                self.scale = grown if grown <= _LARGEST else self.scale
-                self._growth_tracker = 0
-        self.found_nonfinite = False
+            scale, tracker = max(scale * self.backoff_factor, _SMALLEST), 0
+        elif tracker == self.growth_interval:
+            grown = scale * self.growth_factor
+            scale, tracker = grown if grown <= _LARGEST else scale, 0
+        vars(self).update(scale=scale, _growth_tracker=tracker, found_nonfinite=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale, its settings and its progress, with the keys of torch's."""

@@ -24,20 +24,9 @@ def array_list(params: Any, name: str = "params") -> list[Array]:
     return arrays
 
 
-def copied(arrays: Sequence[Array], into: Sequence[Array] | None = None) -> list[Array]:
-    """Return copies; in the memory of earlier ones of the same shapes and dtypes, where given."""
-    if into is not None:
-        for old, a in zip(into, arrays, strict=True):
-            old[...] = a
-        return list(into)
+def copied(arrays: Sequence[Array]) -> list[Array]:
+    """Return copies."""
     return [a.copy(order="K") for a in arrays]
-
-
-def refill(params: Sequence[Array], values: Sequence[Array]) -> None:
-    """Write ``values`` into ``params``; ValueError before anything is touched where that cannot be."""
-    fits(params, values)
-    for p, value in zip(params, values, strict=True):
-        p[...] = value
 
 
 def fits(params: Sequence[Array], values: Sequence[Array]) -> None:
