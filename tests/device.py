@@ -169,11 +169,11 @@ class Mirrored:
         for a, there in self.pairs:
             a[...] = there.get()
 
-    def step(self, grads, work, zero=False, max_norm=np.inf, skip=False):
+    def step(self, grads, work, zero=False, *limits_and_news):
         grads = tuple(grads)
         given = [self.put(g) if isinstance(g, np.ndarray) else g for g in grads]
         with self.exchanged():
-            self.plan.step(given, work, zero, max_norm, skip)
+            self.plan.step(given, work, zero, *limits_and_news)
         for there, g in zip(given, grads, strict=True):
             if zero and g is not None:
                 g[...] = there.get()
