@@ -19,7 +19,7 @@ import pyopt
 from pyopt.kernels.cpu import engine, isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
-from pyopt.kernels.spec import Projection
+from pyopt.kernels.penalty import Projection
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")

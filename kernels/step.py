@@ -27,8 +27,9 @@ from . import checks
 from .numerics import codecs, philox, reductions
 from .numerics.elementary import flush, power
 from .penalties import PENALTIES
+from .penalty import Penalty
 from .rules import RULES
-from .spec import Penalty, Rule, Scalars
+from .spec import Rule, Scalars
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from . import validate
 from .arrays.backend import Array
 from .kernels import checks
+from .kernels.hyper import Hyper
 from .kernels.layers import batch_norm as _batch_norm
 from .kernels.layers import bias_gelu as _bias_gelu
 from .kernels.layers import bias_relu as _bias_relu
 from .kernels.layers import dropout as _dropout
 from .kernels.layers import layer_norm as _layer_norm
-from .kernels.spec import Hyper
 
 _MOMENTUM = Hyper("momentum", 0.1, high=1.0, closed=True)
 _EPS = Hyper("eps", 1e-5, above=True)

@@ -33,9 +33,9 @@ import numpy as np
 from . import _losses, validate
 from .arrays.backend import Array
 from .kernels import checks, loss
+from .kernels.hyper import Hyper
 from .kernels.losses import LOSSES
 from .kernels.numerics import codecs
-from .kernels.spec import Hyper
 
 Value = float | Array
 

@@ -16,7 +16,7 @@ from pyopt.arrays import backend as arrays
 from pyopt.kernels.cpu import isa
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.penalties import PENALTIES
-from pyopt.kernels.spec import Projection
+from pyopt.kernels.penalty import Projection
 
 OPTIMIZERS = {
     cls.rule.name: cls

@@ -18,8 +18,8 @@ from pyopt import functional, kernels
 from pyopt.kernels.cpu import isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.penalty import Projection
 from pyopt.kernels.rules import RULES
-from pyopt.kernels.spec import Projection
 from pyopt.optim.group import OPTIONS
 
 FOLDER = Path(kernels.__file__).parent

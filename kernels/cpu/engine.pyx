@@ -94,27 +94,6 @@ def features():
     return [*found, "baseline"]
 
 
-def enter_mode():
-    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
-    return ieee_mode()
-
-
-def leave_mode(uint64_t old):
-    """Return to the mode of the caller."""
-    restore_mode(old)
-
-
-def power(double x, Py_ssize_t n):
-    """Return ``x**n`` for n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
-    cdef double y = 1
-    while n > 0:
-        if n & 1:
-            y = y * x
-        x = x * x
-        n = n >> 1
-    return y
-
-
 cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 

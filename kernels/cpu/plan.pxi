@@ -8,28 +8,6 @@ cdef void rescale(Work* w, double factor) noexcept nogil:
     w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
 
 
-cdef class Guard:
-    """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
-    cdef bint busy
-    cdef public bint swapped        # the parameters hold something else for a while: nothing may be done until then
-
-    def run(self, function, *args):
-        """Return ``function(*args)``; RuntimeError where another call of this guard is under way."""
-        if self.busy:
-            raise RuntimeError("this optimizer is in the middle of a step, in another thread or in its own schedule")
-        self.unswapped()
-        self.busy = True
-        try:
-            return function(*args)
-        finally:
-            self.busy = False
-
-    cpdef unswapped(self):
-        """RuntimeError where the parameters hold something else for a while."""
-        if self.swapped:
-            raise RuntimeError("inside swapped_ema(): the parameters hold their averages")
-
-
 cdef class WholePlan(Memory):
     """All tensors of an optimizer, ready to step as a whole; ``Plan`` adds single rows.
 

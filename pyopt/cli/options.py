@@ -11,7 +11,7 @@ from typing import Any
 from ..augment import Images
 from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
-from ..kernels.spec import Penalty, Projection
+from ..kernels.penalty import Penalty, Projection
 from ..validate import one_of
 
 GRADIENTS = [stem for stem, kind in PENALTIES.items() if not issubclass(kind, Projection)]

@@ -11,12 +11,14 @@ import numpy as np
 
 from ..arrays.backend import Array, beside, copied, described
 from ..kernels import step
+from ..kernels.hyper import Hyper
 from ..kernels.numerics import codecs
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.group_lasso import GroupLasso
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
-from ..kernels.spec import Hyper, Penalty, Projection, Rule
+from ..kernels.penalty import Penalty, Projection
+from ..kernels.spec import Rule
 from ..validate import one_of
 
 ZERO_GRADS = Hyper("zero_grads", False)

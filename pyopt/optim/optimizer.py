@@ -13,9 +13,10 @@ import numpy as np
 
 from ..arrays.backend import Array, check_parameters, described, is_list, named, near, swap
 from ..arrays.gpu import adopt, adopted, integers
-from ..kernels.cpu import engine
+from ..kernels.hyper import Hyper
+from ..kernels.native import Guard
 from ..kernels.rules import RULES
-from ..kernels.spec import Hyper, Rule
+from ..kernels.spec import Rule
 from ..training.loss_scale import DynamicLossScale
 from .assembly import Made
 from .checkpoint import brief, group_values, moved, read_states, snapshot
@@ -116,7 +117,7 @@ class Optimizer:
         self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
-        self._guard = engine.Guard()
+        self._guard = Guard()
         self._made = Made([], [], [], [], [], None)
         self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
         given: Any = list(params) if is_list(params) else params

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from ..validate import integer, keys, one_of, real
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from ..validate import integer, keys, one_of, real
 from .weights import array_list, copied, fits, refill
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from ..validate import integer
 
 _SETTINGS = (
