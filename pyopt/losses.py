@@ -37,7 +37,14 @@ from .kernels.hyper import Hyper
 from .kernels.losses import LOSSES
 from .kernels.numerics import codecs
 
+__all__ = [*LOSSES]  # noqa: PLE0604
+
 Value = float | Array
+
+
+def __dir__() -> list[str]:
+    """Return what users call."""
+    return __all__
 
 
 def squared_error(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,

@@ -11,6 +11,7 @@ from pyopt.kernels.cpu import engine
 from pyopt.kernels.cpu import isa as instruction_sets
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
+from pyopt.optim import OPTIMIZERS
 
 ELEMENTS = {stem: kind for stem, kind in PENALTIES.items() if not kind.by_row}
 SPARSE = [pyopt.L1, pyopt.ElasticNet, pyopt.MCP, pyopt.SCAD, pyopt.LogSum]
@@ -203,7 +204,7 @@ def test_a_prox_that_needs_one_step_for_all(rule):
         if rule.steps is None:
             pyopt.SGD([np.ones(3)], prox=some)
         else:
-            cls = next(c for c in vars(pyopt).values() if getattr(c, "rule", None) is rule)
+            cls = OPTIMIZERS[rule.name]
             with refused(ValueError, repr(some), rule.name, "metric='lr'"):
                 cls([np.ones(3)], prox=some)
             cls([np.ones(3)], prox=some, metric="lr").step([np.ones(3)])
@@ -283,7 +284,7 @@ def test_scikit_learn_on_diabetes(fit, kind):
 def test_every_rule_says_how_far_it_goes(rule):
     """The step of the proximal form is how far a constant gradient of 1 moves p, in the long run."""
     p = np.zeros(1)
-    cls = next(c for c in vars(pyopt).values() if getattr(c, "rule", None) is rule)
+    cls = OPTIMIZERS[rule.name]
     hypers = {"momentum": 0.75} if any(h.name == "momentum" for h in rule.hypers) else {}
     opt = cls([p], lr=0.125, weight_decay=0.0, **hypers)
     for _ in range(3000):

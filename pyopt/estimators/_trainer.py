@@ -17,14 +17,11 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..arrays.backend import Array
 from ..kernels.linear_models import moments
-from ..optim.optimizer import Optimizer
+from ..optim import OPTIMIZERS, Optimizer
 from ..training.early_stopping import EarlyStopping
 from ..validate import one_of
 from ._losses import Loss
 from ._progress import Progress
-
-OPTIMIZERS = {cls.rule.name: cls for cls in Optimizer.__subclasses__()}
-
 
 MAKING = ("rule", "lr", "schedule", "hypers", "penalty", "prox", "loss", "loss_options")
 

@@ -14,11 +14,12 @@ from ..kernels.linear_models import linear_sgd, sparse_linear, sparse_sgd
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
+from ..optim import OPTIMIZERS
 from ._docs import documented
 from ._models import Linear
 from ._rates import DESCENT, linear_rates
 from ._targets import REALS, Classes, Numbers, Probabilities, within
-from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
+from ._trainer import Trainer, _as_list, keep
 
 
 class LinearModel(Trainer):

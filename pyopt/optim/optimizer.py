@@ -20,7 +20,8 @@ from ..kernels.spec import Rule
 from ..training.loss_scale import DynamicLossScale
 from .assembly import Made
 from .checkpoint import brief, group_values, moved, read_states, snapshot
-from .group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from .group import GRAD_SCALE, PLACES, ZERO_GRADS, Given, Group
+from .signature import documentation, signature
 
 Params = Iterable[Any]
 
@@ -41,6 +42,8 @@ class Optimizer:
         The rule's hyper-parameters, listed in the signature. In the place of a number, also of one in a pair, may stand
         a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
         state take none. A state that belongs to it is kept, also while it returns 0.
+    maximize : bool
+        Flip the sign of the gradients.
     clip_value, max_tensor_norm : float, optional
         Bound of each element of a gradient, and of the Euclidean norm of each gradient. Of several limits
         ``max_grad_norm`` comes first and ``clip_value`` last, each for what the one before has left.
@@ -90,19 +93,8 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
         cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
-        cls.__signature__ = inspect.Signature(
-            [
-                inspect.Parameter("params", kind),
-                *hypers,
-                *(
-                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-                    for name, default in {**OPTIONS, "max_grad_norm": None, "skip_nonfinite": False}.items()
-                ),
-            ]
-        )
-        cls.__doc__ = cls.rule.doc
+        cls.__signature__ = signature(cls.rule)
+        cls.__doc__ = documentation(cls.rule, Optimizer.__doc__)
 
     def __init__(self, params: Params, *args: Any, **kwargs: Any) -> None:
         if not hasattr(self, "rule"):
@@ -414,24 +406,3 @@ class Optimizer:
 def _swap(params: Sequence[Array], emas: Sequence[Array]) -> None:
     for p, ema in zip(params, emas, strict=True):
         swap(p, ema)
-
-
-class SGD(Optimizer, rule="sgd"): ...
-
-
-class Momentum(Optimizer, rule="momentum"): ...
-
-
-class Adagrad(Optimizer, rule="adagrad"): ...
-
-
-class RMSprop(Optimizer, rule="rmsprop"): ...
-
-
-class Adam(Optimizer, rule="adam"): ...
-
-
-class AdamW(Optimizer, rule="adamw"): ...
-
-
-class Lion(Optimizer, rule="lion"): ...

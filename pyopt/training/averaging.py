@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, beside
+from ..arrays.backend import Array, beside, check_parameters
 from ..kernels import checks
-from ..kernels.cpu import engine, isa
 from ..kernels.numerics import codecs
+from ..kernels.sums import absorb
 from ..validate import integer, keys
 from .weights import array_list, copied, fits, refill
 
@@ -58,7 +58,7 @@ class PolyakAverage:
         self._params = array_list(params)
         if not self._params:
             raise ValueError("the list of parameters is empty: at least one array is needed")
-        engine.check_parameters(_names(self._params), self._params)
+        check_parameters(_names(self._params), self._params)
         self.start, self.every = integer("start", start, 0), integer("every", every, 1)
         self.count = 0
         self.updates = 0
@@ -78,7 +78,7 @@ class PolyakAverage:
                 self._means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
             else:
                 for mean, x in zip(self._means, numbers, strict=True):
-                    _absorb(mean, x, self.count)
+                    absorb(mean, x, self.count)
             self.count += 1
         self.updates += 1
 
@@ -218,7 +218,7 @@ class SnapshotEnsemble:
                     f"must be {mean.dtype} of shape {mean.shape}, as for those before"
                 )
             else:
-                _absorb(mean, x, n)
+                absorb(mean, x, n)
         return mean  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
@@ -234,12 +234,6 @@ class SnapshotEnsemble:
             fits(self._params, member)
         self.updates = updates
         self._members = deque((_frozen(copied(member)) for member in members), self.max_members)
-
-
-def _absorb(mean: Array, x: Array, count: int) -> None:
-    """Take ``x`` into the mean of ``count`` arrays, in place; both lie in memory in the same order."""
-    size = (mean.itemsize,) * 2
-    engine.sweep(isa.tiles(), "step.ema", (mean, x), size, (mean.size,), (1.0 / (count + 1),))
 
 
 @contextlib.contextmanager
