@@ -79,6 +79,7 @@ def test_penalty(penalty):
 def test_loss(stem):
     exported = inspect.isfunction(vars(pyopt.losses).get(stem))
     golden = stem in {row[0] for row in losses.KNOWN}
+    assert stem in losses.OPTIONS or stem not in ELEMENTWISE, f"{stem}: no row in OPTIONS of tests/losses.py"
     for tiles in map(isa.tiles, isa.available()):
         assert not faults(
             FOLDER / "losses", stem, stem, {"reference": stem}, tiles=tiles, exported=exported, golden=golden

@@ -167,6 +167,11 @@ def test_what_follows_from_the_rules():
         assert made(text) == text, f"{name}: run `python docs/from_rules.py`"
 
 
+def test_readme_names_every_penalty():
+    for kind in pyopt.kernels.penalties.PENALTIES.values():
+        assert f"`{kind.__name__}`" in (ROOT / "README.md").read_text(), kind.__name__
+
+
 def test_contributing_excerpts():
     found = [(path, text) for path, _, text in FENCE.findall((ROOT / "CONTRIBUTING.md").read_text()) if path]
     assert {path for path, _ in found} == {f"kernels/rules/lion{end}" for end in (".py", ".pxi", "_cuda.py")}

@@ -61,7 +61,7 @@ class LinearModel(Trainer):
         if self.lr != "auto":
             return {"weights": self.lr, "intercepts": self.lr}
         momentum = 0.0
-        if self.rule in DESCENT:
+        if self.rule in DESCENT and "momentum" in OPTIMIZERS[self.rule].rule.Values._fields:
             hyper = OPTIMIZERS[self.rule].rule.hyper("momentum")
             given = (self.hypers or {}).get("momentum", hyper.default)
             momentum = hyper.check(given(0) if callable(given) else given)

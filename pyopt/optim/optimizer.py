@@ -55,8 +55,8 @@ class Optimizer:
         Its gradient is added to the loss gradient inside the step; several add up.
     prox : Penalty, Projection or sequence of them, optional
         Applied to the new parameters in its proximal form, which sets them to exact zeros or bounds where it should.
-        Several only where the form of their sum is known: L1, L2 or ElasticNet followed by Box or NonNegative; L1
-        followed by GroupLasso.
+        Several only where the form of their sum is known: a convex penalty by element, such as L1, followed by Box
+        or NonNegative; L1 followed by GroupLasso.
     metric : None or "lr"
         What a proximal form takes for the step: None, how far the rule moves each element by a constant gradient of 1
         in the long run, which leaves the minimum where it is; "lr", the learning rate.
