@@ -71,6 +71,22 @@ cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
     return x.d == 1 if f64 else x.f == 1
 
 
+cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
+    return <tile_t><size_t>table[name][1 if f64 else 0]
+
+
+cdef void fill(scalars_t* out, tuple values, bint f64) except *:
+    """Round the scalars of a tile, each once."""
+    cdef Py_ssize_t i
+    if len(values) > 16:
+        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
+    for i in range(len(values)):
+        if f64:
+            out.d[i] = values[i]
+        else:
+            out.f[i] = values[i]
+
+
 include "threads.pxi"
 include "pipeline.pxi"
 include "arrays.pxi"
@@ -92,19 +108,3 @@ def features():
     if has_avx2():
         found.append("avx2")
     return [*found, "baseline"]
-
-
-cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
-    return <tile_t><size_t>table[name][1 if f64 else 0]
-
-
-cdef void fill(scalars_t* out, tuple values, bint f64) except *:
-    """Round the scalars of a tile, each once."""
-    cdef Py_ssize_t i
-    if len(values) > 16:
-        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
-    for i in range(len(values)):
-        if f64:
-            out.d[i] = values[i]
-        else:
-            out.f[i] = values[i]
