@@ -44,15 +44,16 @@ __all__ = {names}
 # ---- tables
 
 
-def row(rule):
-    """Return the line of one rule in README.md."""
+def row(kind):
+    """Return the line of one class in README.md."""
+    rule = kind.rule
     always = 4 * sum(state.when is None for state in rule.states)
     states = [f"`{s.name}`" + (f" (with `{s.when}`)" if s.when else "") for s in rule.states]
     more = [f"+ 4 with `{s.when}`" for s in rule.states if s.when]
     paper = re.search(r"https?://[^\s;]+", rule.doc.partition("Source:")[2])
     cells = [
         f"[`{rule.name}`](kernels/rules/{rule.name}.py)",
-        f"`pyopt.{OPTIMIZERS[rule.name].__name__}`",
+        f"`pyopt.{kind.__name__}`",
         rule.decay,
         ", ".join(states) or "none",
         " ".join([str(always), *more]),
@@ -64,16 +65,17 @@ def row(rule):
 def rules_table():
     """Return the table in README.md."""
     head = ["| rule | class | weight decay | states | bytes per fp32 parameter | source |", "|---|---|---|---|---|---|"]
-    return [*head, *(row(rule) for _, rule in sorted(RULES.items()))]
+    return [*head, *(row(kind) for _, kind in sorted(OPTIMIZERS.items()))]
 
 
 def bytes_table():
     """Return the table in bytes.md: what a step of a rule reads and writes, with each number of states."""
     found = {}
-    for name, rule in sorted(RULES.items()):
-        kind, count = OPTIMIZERS[name].__name__, sum(state.when is None for state in rule.states)
+    for _, cls in sorted(OPTIMIZERS.items()):
+        kind, states = cls.__name__, cls.rule.states
+        count = sum(state.when is None for state in states)
         found.setdefault(count, []).append(kind)
-        switches = [state.when for state in rule.states if state.when]
+        switches = [state.when for state in states if state.when]
         for more in range(1, len(switches) + 1):
             found.setdefault(count + more, []).append(
                 f"{kind} with {(' and ' if more == len(switches) else ' or ').join(switches)}"
