@@ -97,7 +97,7 @@ class Build(build_ext):
         )  # fmt: skip
         for extension, copy in zip(self.extensions, made, strict=True):
             extension.sources = copy.sources
-            extension.include_dirs = [np.get_include(), "kernels/cpu"]
+            extension.include_dirs = [np.get_include(), "kernels/cpu", "kernels"]
             extension.depends.append(str(stamp))  # other flags than last time: build again
             parallel = openmp if extension.name.endswith(".engine") else ([], [])  # the tiles know no threads
             extension.extra_compile_args = compile_flags + parallel[0] + extension.extra_compile_args
@@ -151,8 +151,8 @@ class Wheel(bdist_wheel):
 
 def extension(name, source, flags=()):
     return Extension(
-        f"pyopt.kernels.cpu.{name}",
-        [f"kernels/cpu/{source}"],
+        f"pyopt.kernels.{name}",
+        [source],
         depends=["setup.py", *(p.as_posix() for p in sorted(Path("kernels").rglob("*")) if p.suffix in {".pxi", ".h"})],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=list(flags),
@@ -164,8 +164,9 @@ setup(
     + [f"pyopt.{name}" for name in find_packages(include=["kernels", "kernels.*"])],
     package_dir={"pyopt.kernels": "kernels"},
     ext_modules=[
-        extension("engine", "engine.pyx"),
-        *(extension(f"_tiles_{isa}", TILES.name, flags) for isa, flags in ISAS.items()),
+        extension("native", "kernels/native.pyx"),
+        extension("cpu.engine", "kernels/cpu/engine.pyx"),
+        *(extension(f"cpu._tiles_{isa}", TILES.as_posix(), flags) for isa, flags in ISAS.items()),
     ],
     cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
 )

@@ -6,7 +6,6 @@ needs NumPy and pyopt only, so that it runs where nothing else is installed. The
 
 import dataclasses
 import hashlib
-import inspect
 import itertools
 import math
 import re
@@ -19,7 +18,8 @@ import pyopt
 from pyopt.kernels.cpu import engine, isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
-from pyopt.kernels.spec import Projection
+from pyopt.kernels.penalty import Projection
+from pyopt.optim import OPTIMIZERS
 
 SIGNATURE = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 PARAMETER = re.compile(r"(?:const )?(\w+)(\*?) (\w+)")
@@ -183,12 +183,9 @@ def some(kind):
 
 def rules():
     """Step every optimizer in several settings, and once with two threads."""
-    classes = [c for c in vars(pyopt).values() if inspect.isclass(c) and issubclass(c, pyopt.Optimizer)]
     penalties = [some(kind) for kind in PENALTIES.values() if not issubclass(kind, Projection)]
     proxes = [pyopt.L1(0.03125), pyopt.NonNegative()]
-    for cls in classes:
-        if cls is pyopt.Optimizer:
-            continue
+    for cls in OPTIMIZERS.values():
         for real, (i, row) in itertools.product(REALS, enumerate(variants(cls.rule))):
             tame = i % 4 > 1  # norms of wild gradients are NaN
             params = [wild(n, real, n + i, tame) for n in (1, 1031, 40_009 if i in (0, 2) else 130)]

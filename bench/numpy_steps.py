@@ -28,8 +28,8 @@ PENALTY = """
 DECAY = """
     p = p * decay
 """
-RECIPES = {
-    "AdamW": """
+RECIPES = {  # by the kernel of the rule
+    "adam": """
         a = g - exp_avg
         a = a * one_minus_beta1
         exp_avg = exp_avg + a
@@ -43,13 +43,13 @@ RECIPES = {
         a = exp_avg / a
         p = p - a
     """,
-    "SGD": """
+    "sgd": """
         momentum_buffer = momentum_buffer * momentum
         momentum_buffer = momentum_buffer + g
         a = momentum_buffer * lr
         p = p - a
     """,
-    "Adagrad": """
+    "adagrad": """
         a = g * g
         sum = sum + a
         a = sqrt sum
@@ -58,7 +58,7 @@ RECIPES = {
         a = a * lr
         p = p - a
     """,
-    "RMSprop": """
+    "rmsprop": """
         a = g * g
         a = a * one_minus_alpha
         square_avg = square_avg * alpha
@@ -69,7 +69,7 @@ RECIPES = {
         a = a * lr
         p = p - a
     """,
-    "Lion": """
+    "lion": """
         a = g - exp_avg
         b = a * one_minus_beta1
         b = b + exp_avg
@@ -99,7 +99,7 @@ def _scalars(h: Any, t: int) -> dict[str, float]:
 
 def _recipe(memory: Memory) -> list[list[str]]:
     """Return the words of each line: the result, "=", and an expression of two or three words."""
-    parts = [RECIPES[memory.case.optimizer]]
+    parts = [RECIPES[memory.opt.rule.kernel]]
     if memory.opt.rule.decay == "decoupled" and memory.opt.param_groups[0]["weight_decay"]:
         parts.insert(0, DECAY)
     if memory.case.l1:  # looks at the p before the decay
@@ -108,7 +108,12 @@ def _recipe(memory: Memory) -> list[list[str]]:
 
 
 def contenders(memory: Memory) -> list[Contender]:
-    """Return the recipe on whole tensors, and in blocks that stay in L2 where tensors are larger."""
+    """Return the recipe on whole tensors, and in blocks that stay in L2 where tensors are larger.
+
+    Where nobody has written one, the reference is NumPy's only contender.
+    """
+    if memory.opt.rule.kernel not in RECIPES:
+        return []
     largest = max(p.size for p in memory.params)
     made = [_contender("numpy", memory, largest)]
     return [*made, _contender("numpy blocked", memory, BLOCK)] if largest > BLOCK else made

@@ -15,7 +15,9 @@ cpu/           the engine in Cython, and its tile functions per instruction set
 cuda/          the engine in Numba CUDA; device/ becomes device code
 step           the stages around a rule, in order
 loss           the stages around a loss: weights, values, the sum
-spec           Rule, State, Hyper, Penalty: what a stem declares
+hyper, spec    Hyper; Rule, State: what a stem declares
+penalty        what a penalty is around its stems
+native         in Cython: powers, the floating-point mode, a guard
 checks         what is wrong with an array, in words
 =============  ========================================================================================================
 """

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks
-from .cpu import engine
+from .native import write
 from .numerics import codecs, philox, reductions
 from .numerics.elementary import flush, power
 from .penalties import PENALTIES
+from .penalty import Penalty
 from .rules import RULES
-from .spec import Penalty, Rule, Scalars
+from .spec import Rule, Scalars
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -173,7 +174,7 @@ class Plan:
              max_norm: float = math.inf, skip: bool = False, news: tuple[Any, ...] = ()) -> None:  # fmt: skip
         """Step every tensor whose gradient is not None; see ``engine.Plan.step``."""
         given = [None if g is None else work(self.groups[i], self.t[i] + 1, self.carry[i]) for i, g in enumerate(grads)]
-        engine.write(*news or ((),))
+        write(*news or ((),))
         decoded = [
             None if g is None else codecs.decode(g, codecs.compute(p.dtype))
             for g, p in zip(grads, self.params, strict=True)
@@ -254,7 +255,7 @@ class Plan:
         p, decayed = self.params[i], self.states[i][-1]
         self.check_rows(i, indices, values)
         w = work(self.groups[i], self.t[i] + 1, self.carry[i])
-        engine.write(*news or ((),))
+        write(*news or ((),))
         real = codecs.compute(p.dtype)
         given = codecs.decode(values, real)
         rows = np.unique(indices)

@@ -13,7 +13,7 @@ _here, _there = _Path(__file__).resolve().parents[1], _Path(_kernels.__file__).r
 if _there not in (_here, _here / "pyopt"):  # an editable install of another clone
     raise ImportError(f"pyopt comes from {_here} but its kernels from {_there}: run `pip install -e .` in {_here}")
 
-from . import augment, functional, layers, losses, schedules
+from . import augment, functional, layers, losses, optim, schedules
 from .config import show_config
 from .kernels.cpu.threads import get_num_threads, set_num_threads
 from .kernels.penalties.box import Box
@@ -27,7 +27,7 @@ from .kernels.penalties.max_norm import MaxNorm
 from .kernels.penalties.mcp import MCP
 from .kernels.penalties.non_negative import NonNegative
 from .kernels.penalties.scad import SCAD
-from .optim.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
+from .optim import *  # noqa: F403  # a class for each rule: optim.__all__
 from .training.averaging import PolyakAverage, SnapshotEnsemble
 from .training.early_stopping import EarlyStopping
 from .training.loss_scale import DynamicLossScale
@@ -37,24 +37,16 @@ __all__ = [
     "L2",
     "MCP",
     "SCAD",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
     "Box",
     "DynamicLossScale",
     "EarlyStopping",
     "ElasticNet",
     "GroupLasso",
     "HuberL1",
-    "Lion",
     "LogSum",
     "MaxNorm",
-    "Momentum",
     "NonNegative",
-    "Optimizer",
     "PolyakAverage",
-    "RMSprop",
     "SnapshotEnsemble",
     "augment",
     "functional",
@@ -65,6 +57,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+__all__ += optim.__all__
 
 
 def __getattr__(name: str) -> object:
@@ -78,3 +71,8 @@ def __getattr__(name: str) -> object:
 
         return import_module(f"{__name__}.estimators")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return what users call."""
+    return [*__all__, "__version__", "estimators"]

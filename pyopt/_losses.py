@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays.backend import Array
 from .kernels import checks
-from .kernels.spec import Hyper
+from .kernels.hyper import Hyper
 from .validate import one_of
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -9,12 +9,30 @@ from __future__ import annotations
 from . import validate
 from .arrays.backend import Array
 from .kernels import checks
+from .kernels.hyper import Hyper
 from .kernels.layers import batch_norm as _batch_norm
 from .kernels.layers import bias_gelu as _bias_gelu
 from .kernels.layers import bias_relu as _bias_relu
 from .kernels.layers import dropout as _dropout
 from .kernels.layers import layer_norm as _layer_norm
-from .kernels.spec import Hyper
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "bias_gelu",
+    "bias_gelu_backward",
+    "bias_relu",
+    "bias_relu_backward",
+    "dropout",
+    "layer_norm",
+    "layer_norm_backward",
+]
+
+
+def __dir__() -> list[str]:
+    """Return what users call."""
+    return __all__
+
 
 _MOMENTUM = Hyper("momentum", 0.1, high=1.0, closed=True)
 _EPS = Hyper("eps", 1e-5, above=True)

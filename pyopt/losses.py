@@ -33,11 +33,18 @@ import numpy as np
 from . import _losses, validate
 from .arrays.backend import Array
 from .kernels import checks, loss
+from .kernels.hyper import Hyper
 from .kernels.losses import LOSSES
 from .kernels.numerics import codecs
-from .kernels.spec import Hyper
+
+__all__ = [*LOSSES]  # noqa: PLE0604
 
 Value = float | Array
+
+
+def __dir__() -> list[str]:
+    """Return what users call."""
+    return __all__
 
 
 def squared_error(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,

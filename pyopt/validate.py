@@ -11,7 +11,7 @@ import numpy as np
 
 from .arrays.backend import Array
 from .kernels import checks
-from .kernels.spec import Hyper
+from .kernels.hyper import Hyper
 
 
 def planes(x: Any) -> Array:

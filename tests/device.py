@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-import pyopt.functional
+import pyopt.functional.lists
 import pyopt.optim.assembly
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import sparse_rows as gpu_engine
@@ -216,11 +216,11 @@ def stepping_on(name):
     """Let a device step the optimizers over NumPy arrays that are made inside the ``with`` block."""
     before = pyopt.optim.assembly.make_plan
     made = functools.partial(Mirrored, device(name))
-    pyopt.optim.assembly.make_plan = pyopt.functional.make_plan = made
+    pyopt.optim.assembly.make_plan = pyopt.functional.lists.make_plan = made
     try:
         yield
     finally:
-        pyopt.optim.assembly.make_plan = pyopt.functional.make_plan = before
+        pyopt.optim.assembly.make_plan = pyopt.functional.lists.make_plan = before
 
 
 class Foreign:

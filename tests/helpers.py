@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 from dataclasses import fields
 
@@ -16,13 +15,9 @@ from pyopt.arrays import backend as arrays
 from pyopt.kernels.cpu import isa
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.penalties import PENALTIES
-from pyopt.kernels.spec import Projection
+from pyopt.kernels.penalty import Projection
+from pyopt.optim import OPTIMIZERS
 
-OPTIMIZERS = {
-    cls.rule.name: cls
-    for cls in vars(pyopt).values()
-    if inspect.isclass(cls) and issubclass(cls, pyopt.Optimizer) and cls is not pyopt.Optimizer
-}
 GRADIENTS = {stem: kind for stem, kind in PENALTIES.items() if not issubclass(kind, Projection) and not kind.by_row}
 EDGES = (0, 1, 3, 127, 128, 129, 1009, 1023, 1024, 1025)  # around both tile sizes, and a prime
 DEVICES = ("gpu", "emulated", "compiled")  # see device.py

@@ -19,8 +19,8 @@ from helpers import (
     unusual,
     variants,
 )
+from pyopt.kernels.hyper import Hyper
 from pyopt.kernels.rules import RULES
-from pyopt.kernels.spec import Hyper
 
 NUMBERS = [-1e-9, -1.0, math.nan, math.inf, -math.inf]
 NO_NUMBERS = ["0.1", b"0.1", "fast", None, [], [0.1], 1j, np.complex64(1), True, np.array(True), {}, np.ones(2),

@@ -15,7 +15,8 @@ for extra in ("matplotlib", "rich", "sklearn", "typer"):
 import numpy as np  # noqa: E402
 
 from pyopt.cli import report  # noqa: E402
-from pyopt.cli.training import OPTIMIZERS, Run, Settings  # noqa: E402
+from pyopt.cli.training import Run, Settings  # noqa: E402
+from pyopt.optim import OPTIMIZERS  # noqa: E402
 
 
 def call(folder, *args, **environment):

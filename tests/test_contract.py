@@ -14,12 +14,12 @@ import losses
 import pyopt
 from contract import ELEMENT, WHOLE, broken, faults
 from helpers import OPTIMIZERS
-from pyopt import functional, kernels
+from pyopt import kernels
 from pyopt.kernels.cpu import isa
 from pyopt.kernels.losses import ELEMENTWISE, LOSSES
 from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.penalty import Projection
 from pyopt.kernels.rules import RULES
-from pyopt.kernels.spec import Projection
 from pyopt.optim.group import OPTIONS
 
 FOLDER = Path(kernels.__file__).parent
@@ -40,9 +40,7 @@ def penalty_forms(penalty):
 
 
 def test_rule(rule):
-    exported = (
-        rule.name in OPTIMIZERS and OPTIMIZERS[rule.name].__name__ in pyopt.__all__ and rule.name in vars(functional)
-    )
+    exported = rule.name in OPTIMIZERS
     for tiles in map(isa.tiles, isa.available()):
         assert not faults(
             FOLDER / "rules",
@@ -82,6 +80,7 @@ def test_penalty(penalty):
 def test_loss(stem):
     exported = inspect.isfunction(vars(pyopt.losses).get(stem))
     golden = stem in {row[0] for row in losses.KNOWN}
+    assert stem in losses.OPTIONS or stem not in ELEMENTWISE, f"{stem}: no row in OPTIONS of tests/losses.py"
     for tiles in map(isa.tiles, isa.available()):
         assert not faults(
             FOLDER / "losses",
@@ -142,7 +141,15 @@ def test_docstring_of_a_penalty_says_what_it_has(penalty):
 
 def test_class_has_the_documentation_and_the_arguments_of_its_rule(rule):
     cls = OPTIMIZERS[rule.name]
-    assert cls.__doc__ == rule.doc
+    text, _, example = rule.doc.partition("\n>>> ")
+    assert cls.__doc__.startswith(text.rstrip())
+    assert cls.__doc__.endswith(example)
+    for hyper in rule.all_hypers:
+        assert re.search(rf"^(\w+, )*{hyper.name}(, \w+)* : ", cls.__doc__, re.MULTILINE), hyper.name
+    for hyper in rule.hypers:
+        entry = re.search(rf"^{hyper.name} : (.*)\n( +.*)?", cls.__doc__, re.MULTILINE)
+        assert f"default {hyper.default}" in entry.group(1)
+        assert hyper.range[1:] in (entry.group(2) or "rue or False")
     assert list(cls.__signature__.parameters) == [
         "params", *(hyper.name for hyper in rule.all_hypers), *OPTIONS, "max_grad_norm", "skip_nonfinite",
     ]  # fmt: skip

@@ -8,10 +8,10 @@ import pytest
 
 from helpers import GRADIENTS, same_bits, some_penalty, tame, variants, wild
 from losses import OPTIONS, hard_logits, inputs, labels
+from pyopt.kernels.cuda.device.intrinsics import Host
 from pyopt.kernels.losses import ELEMENTWISE
 from pyopt.kernels.losses import softmax_cross_entropy as softmax
 from pyopt.kernels.losses import softmax_cross_entropy_cuda as pieces
-from pyopt.kernels.memory_cuda import Host
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 

@@ -7,9 +7,12 @@ import pyopt
 
 pytest.importorskip("sklearn")
 
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 
 from pyopt.estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, _losses, _trainer
+from pyopt.kernels.losses import LOSSES
+from pyopt.optim import OPTIMIZERS
 from trained import ALL, LINEAR, NETWORKS, bits, csr, data, made, objective, standard
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -258,3 +261,23 @@ def test_class_weight_is_sample_weight():
         other = made(cls).fit(x, y, sample_weight=[by_class[label] for label in y])
         assert bits(one) == bits(other)
         assert bits(made(cls, class_weight="balanced").fit(x, y)) != bits(made(cls).fit(x, y))
+
+
+# ---- what one more rule or loss needs
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_the_rate_of_every_rule_is_good(rule):
+    """Where this fails for a new rule, it needs a rate of its own in _rates.py."""
+    given = {"rule": rule, "hypers": {"weight_decay": 0.0}, "random_state": 0, "tol": None}
+    x, y = load_diabetes(return_X_y=True)
+    assert LinearRegressor(max_iter=200, **given).fit(x, y).score(x, y) > 0.45
+    x, y = (a[:600] for a in load_digits(return_X_y=True))
+    assert MLPClassifier((16,), batch_size=20, max_iter=20, **given).fit(x / 16, y).score(x / 16, y) > 0.8
+
+
+def test_every_loss_is_offered():
+    offered = {
+        _losses.Loss(name, n, None).function for name in _losses.REGRESSION + _losses.CLASSIFICATION for n in (1, 2)
+    }
+    assert offered == set(LOSSES), "REGRESSION and CLASSIFICATION of estimators/_losses.py"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pyopt
+import typed_use
 from pyopt import kernels
 
 FOREIGN = [
@@ -91,3 +92,19 @@ def test_show_config(capsys):
 @pytest.mark.parametrize("name", [name for name in kernels.cpu.isa.NAMES if name not in kernels.cpu.isa.available()])
 def test_show_config_says_why_something_is_missing(name):
     assert pyopt.show_config()[f"not available: {name}"]
+
+
+def test_a_typed_program_runs():
+    """What mypy accepts works, and what it objects to is refused."""
+    typed_use.accepted()
+    for call in typed_use.refused():
+        with pytest.raises((TypeError, ValueError)):
+            call()
+
+
+@pytest.mark.parametrize("module", [pyopt, pyopt.functional, pyopt.layers, pyopt.losses], ids=lambda m: m.__name__)
+def test_completion_shows_what_users_call(module):
+    assert set(module.__all__) <= set(dir(module))
+    assert not {"np", "kernels", "checks", "validate", "Any", "annotations"} & set(dir(module))
+    made_here = {name for name, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__}
+    assert {name for name in made_here if not name.startswith("_")} <= set(module.__all__)

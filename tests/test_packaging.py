@@ -158,11 +158,18 @@ def test_guide_examples():
         assert doctest.DocTestRunner().run(test).failed == 0, page
 
 
-def test_readme_rules():
-    script = runpy.run_path(str(ROOT / "docs" / "rules_table.py"))
-    text = (ROOT / "README.md").read_text()
-    assert text.count("kernels/rules/") == len(script["RULES"])
-    assert script["filled"](text) == text, "run `python docs/rules_table.py`"
+def test_what_follows_from_the_rules():
+    """The tables of README.md and bytes.md and the stubs say what the rules say."""
+    script = runpy.run_path(str(ROOT / "docs" / "from_rules.py"))
+    for name, made in script["WRITTEN"].items():
+        text = (ROOT / name).read_text()
+        assert all(rule in text or cls.__name__ in text for rule, cls in script["OPTIMIZERS"].items()), name
+        assert made(text) == text, f"{name}: run `python docs/from_rules.py`"
+
+
+def test_readme_names_every_penalty():
+    for kind in pyopt.kernels.penalties.PENALTIES.values():
+        assert f"`{kind.__name__}`" in (ROOT / "README.md").read_text(), kind.__name__
 
 
 def test_contributing_excerpts():

@@ -9,6 +9,7 @@ from cpython.ref cimport PyObject
 cimport numpy as cnp
 
 from .. import checks
+from ..native import write
 from ..numerics import codecs
 
 cdef extern from "platform.h":
@@ -72,51 +73,6 @@ cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
     return x.d == 1 if f64 else x.f == 1
 
 
-include "threads.pxi"
-include "pipeline.pxi"
-include "arrays.pxi"
-include "sweep.pxi"
-include "per_model.pxi"
-include "grad_norm.pxi"
-include "tensor_list.pxi"
-include "plan.pxi"
-include "sparse_rows.pxi"
-include "writes.pxi"
-
-
-def features():
-    """Return the instruction sets that this CPU runs, the best first."""
-    cdef list found = []
-    if has_neon():
-        found.append("neon")
-    if has_avx512():
-        found.append("avx512")
-    if has_avx2():
-        found.append("avx2")
-    return [*found, "baseline"]
-
-
-def enter_mode():
-    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
-    return ieee_mode()
-
-
-def leave_mode(uint64_t old):
-    """Return to the mode of the caller."""
-    restore_mode(old)
-
-
-def power(double x, Py_ssize_t n):
-    """Return ``x**n`` for n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
-    cdef double y = 1
-    while n > 0:
-        if n & 1:
-            y = y * x
-        x = x * x
-        n = n >> 1
-    return y
-
-
 cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
     return <tile_t><size_t>table[name][1 if f64 else 0]
 
@@ -131,3 +87,26 @@ cdef void fill(scalars_t* out, tuple values, bint f64) except *:
             out.d[i] = values[i]
         else:
             out.f[i] = values[i]
+
+
+include "threads.pxi"
+include "pipeline.pxi"
+include "arrays.pxi"
+include "sweep.pxi"
+include "per_model.pxi"
+include "grad_norm.pxi"
+include "tensor_list.pxi"
+include "plan.pxi"
+include "sparse_rows.pxi"
+
+
+def features():
+    """Return the instruction sets that this CPU runs, the best first."""
+    cdef list found = []
+    if has_neon():
+        found.append("neon")
+    if has_avx512():
+        found.append("avx512")
+    if has_avx2():
+        found.append("avx2")
+    return [*found, "baseline"]

@@ -3,6 +3,7 @@
 #define PYOPT_PLATFORM_H
 
 #include "cache.h"
+#include "native.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -44,14 +45,6 @@ static int has_stack(void) { return 1; }
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
-/* torch.set_flush_denormal and fast-math libraries set flush-to-zero in one thread and not in the others, which would
-   make one thread differ from two: every thread computes in the default mode and restores the caller's. */
-static inline uint64_t ieee_mode(void) {
-    unsigned old = _mm_getcsr();
-    _mm_setcsr(0x1F80);
-    return old;
-}
-static inline void restore_mode(uint64_t old) { _mm_setcsr((unsigned)old); }
 #if defined(_MSC_VER) && !defined(__clang__)
 static int has_avx2(void) {
     int leaf[4];
@@ -81,32 +74,13 @@ static int has_avx512(void) {
 #endif
 static int has_neon(void) { return 0; }
 #elif defined(__aarch64__)
-static inline uint64_t ieee_mode(void) {
-    uint64_t old;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
-    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
-    return old;
-}
-static inline void restore_mode(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
 static int has_avx2(void) { return 0; }
 static int has_avx512(void) { return 0; }
 static int has_neon(void) { return 1; } /* part of every 64-bit Arm */
 #else
-static inline uint64_t ieee_mode(void) { return 0; }
-static inline void restore_mode(uint64_t old) { (void)old; }
 static int has_avx2(void) { return 0; }
 static int has_avx512(void) { return 0; }
 static int has_neon(void) { return 0; }
-#endif
-
-/* libgomp's threads do not exist in a forked child: a region of two threads would wait for them for ever. */
-static int forked = 0; /* how often on the way to this process */
-#ifdef _WIN32
-static void watch_forks(void) {}
-#else
-#include <pthread.h>
-static void in_child(void) { forked++; }
-static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 #endif
 
 #endif

@@ -322,3 +322,11 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     free(partial)
     free(c.rooms)
     return result
+
+
+def sweeps(dict table, list calls, *notes):
+    """Sweep with each of these arguments, then update dicts, each given with its news: as a whole, for Ctrl-C."""
+    for call in calls:
+        sweep(table, *call)
+    for owner, news in notes:
+        (<dict>owner).update(<dict>news)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import step
-from ..cpu import engine
+from ..native import write
 from ..numerics import philox
 from ..penalties import PENALTIES
 from ..spec import Rule
@@ -307,7 +307,7 @@ class WholePlan(Tensors):
             hold = tuple(grads)  # until everything is enqueued
             self.take(hold, work, zero)
             stream = self.device.stream(self.library)
-            engine.write(*news or ((),))
+            write(*news or ((),))
             self.enqueue(stream, work, zero, max_norm, skip)
             if self.scheduled:
                 self.taken = [t + (kind != "") for t, kind in zip(self.taken, self.kinds, strict=True)]

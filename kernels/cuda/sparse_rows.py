@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
-from ..cpu import engine
+from ..native import write
 from . import arrays, layout
 from .arrays import View
 from .device import grad_norm, prologue
@@ -140,7 +140,7 @@ class Plan(WholePlan):
             self.limited = skip or max_norm != math.inf or group.h.max_tensor_norm is not None
             self.checked = skip
             touched = Touched.of(indices)
-            engine.write(*news or ((),))
+            write(*news or ((),))
             self.enqueue_rows(stream, i, v, touched, work, lazy, max_norm)
             if self.scheduled:
                 self.taken[i] += 1

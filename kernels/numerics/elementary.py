@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu.engine import enter_mode, leave_mode, power
+from ..native import enter_mode, leave_mode, power
 
 __all__ = [
     "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "soft",

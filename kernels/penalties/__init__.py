@@ -1,6 +1,7 @@
 """Penalties. ``PENALTIES`` maps the stem of every file of this folder to its class."""
 
-from ..spec import Penalty, discover
+from ..penalty import Penalty
+from ..spec import discover
 
 PENALTIES: dict[str, type[Penalty]] = {
     stem: next(

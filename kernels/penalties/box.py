@@ -15,7 +15,7 @@ from math import inf
 
 import numpy as np
 
-from ..spec import Projection
+from ..penalty import Projection
 
 
 @dataclass(frozen=True)

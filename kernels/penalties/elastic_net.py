@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics.elementary import sign, soft
-from ..spec import Penalty
+from ..penalty import Penalty
 
 
 @dataclass(frozen=True)

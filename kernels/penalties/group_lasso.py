@@ -19,7 +19,7 @@ https://doi.org/10.1111/j.1467-9868.2005.00532.x
 from dataclasses import dataclass
 from math import sqrt
 
-from ..spec import Penalty
+from ..penalty import Penalty
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics.elementary import soft
-from ..spec import WIDTH, Penalty
+from ..penalty import WIDTH, Penalty
 
 
 @dataclass(frozen=True)

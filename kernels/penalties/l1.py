@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..numerics.elementary import sign, soft
-from ..spec import Penalty
+from ..penalty import Penalty
 
 
 @dataclass(frozen=True)

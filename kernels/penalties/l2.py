@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import Penalty
+from ..penalty import Penalty
 
 
 @dataclass(frozen=True)

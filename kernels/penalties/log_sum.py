@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics.elementary import log, sign, sqrt
-from ..spec import WIDTH, Penalty
+from ..penalty import WIDTH, Penalty
 
 
 @dataclass(frozen=True)

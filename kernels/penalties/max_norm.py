@@ -17,7 +17,7 @@ JMLR 2014, https://jmlr.org/papers/v15/srivastava14a.html
 from dataclasses import dataclass
 from math import sqrt
 
-from ..spec import Projection
+from ..penalty import Projection
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..numerics.elementary import sign
-from ..spec import Penalty
+from ..penalty import Penalty
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import Projection
+from ..penalty import Projection
 
 
 @dataclass(frozen=True)

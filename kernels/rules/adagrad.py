@@ -20,8 +20,9 @@ JMLR 2011, https://jmlr.org/papers/v12/duchi11a.html
 [ 0.8331 -1.8311]
 """
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush, sqrt
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

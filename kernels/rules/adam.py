@@ -27,8 +27,9 @@ https://arxiv.org/abs/1904.09237
 
 from math import sqrt as root
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush, maximum, power, sqrt
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

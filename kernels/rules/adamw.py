@@ -21,7 +21,7 @@ Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 
 
 from dataclasses import replace
 
-from ..spec import Hyper
+from ..hyper import Hyper
 from . import adam
 
 RULE = replace(

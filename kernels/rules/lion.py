@@ -22,8 +22,9 @@ Source: X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS
 [ 0.8 -1.8]
 """
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush, sign
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

@@ -26,8 +26,9 @@ recurrent networks", 2013, https://arxiv.org/abs/1212.0901
 
 from math import inf
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

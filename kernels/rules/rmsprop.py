@@ -27,8 +27,9 @@ sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850
 
 from math import inf
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush, sqrt
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

@@ -24,8 +24,9 @@ learning", ICML 2013, https://proceedings.mlr.press/v28/sutskever13.html
 
 from math import inf
 
+from ..hyper import Hyper
 from ..numerics.elementary import flush
-from ..spec import Hyper, Rule, State
+from ..spec import Rule, State
 
 
 def scalars(h, t, carry):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..kernels import step
 from ..kernels.cpu import engine, isa
+from ..kernels.native import write
 from ..kernels.numerics import codecs
 from . import gpu
 
@@ -66,7 +67,7 @@ def put(params: Sequence[Any], values: Sequence[Any]) -> None:
     for p, value in pairs:
         if gpu.on_gpu(p):
             gpu.put(p, value)
-    engine.write(pair for pair in pairs if not gpu.on_gpu(pair[0]))
+    write(pair for pair in pairs if not gpu.on_gpu(pair[0]))
 
 
 @contextlib.contextmanager

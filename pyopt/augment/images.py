@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays.backend import Array
 from ..kernels.augment import AUGMENT
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from ..validate import natural, one_of
 from . import _draw
 from ._batch import BORDERS, LAYOUTS, SIDE, Batch, array

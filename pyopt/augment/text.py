@@ -20,7 +20,7 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any, TypeVar, cast
 
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 
 Words = TypeVar("Words", str, list[str])
 Table = Mapping[str, Sequence[str]]

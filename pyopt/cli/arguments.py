@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import typer
 
-from ..estimators._trainer import OPTIMIZERS
+from ..optim import OPTIMIZERS
 from .schedule_text import SHORT
 from .training import MODELS
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..augment import Images
-from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
-from ..kernels.spec import Penalty, Projection
+from ..kernels.penalty import Penalty, Projection
+from ..optim import OPTIMIZERS
 from ..validate import one_of
 
 GRADIENTS = [stem for stem, kind in PENALTIES.items() if not issubclass(kind, Projection)]

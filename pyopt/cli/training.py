@@ -21,8 +21,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from .. import estimators
 from ..arrays.backend import Array, reference
-from ..estimators._trainer import OPTIMIZERS
 from ..kernels.penalties import PENALTIES
+from ..optim import OPTIMIZERS
 from ..training.early_stopping import EarlyStopping
 from ..validate import integer, one_of
 from . import data as tables

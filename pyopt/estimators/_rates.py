@@ -10,9 +10,20 @@ import numpy as np
 from ..arrays.backend import Array
 from ..kernels.linear_models import moments
 from ..kernels.rules import RULES
+from ..kernels.spec import Rule
 
-DESCENT = ("sgd", "momentum")  # their steps are as long as the gradient; those of the others, about as long as lr
-STEPS = {"adagrad": 0.1, "lion": 3e-3}
+
+def _descends(rule: Rule) -> bool:
+    """Whether the first step is as long as the gradient, and not about as long as lr."""
+    h = rule.Values()
+    states = [None if state.when and not getattr(h, state.when) else np.zeros(1) for state in rule.states]
+    scalars = [*rule.scalars(h, 1, 0.0)[0], *[1.0] * rule.decays]
+    one, two = (rule.reference(np.zeros(1), np.full(1, g), *states, *scalars)[0] for g in (1.0, 2.0))
+    return bool(two == 2 * one)
+
+
+DESCENT = {name for name, rule in RULES.items() if _descends(rule)}
+STEPS = {"adagrad": 0.1, "lion": 3e-3}  # 0.01 for the others
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 

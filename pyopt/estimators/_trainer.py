@@ -16,16 +16,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from ..arrays.backend import Array
-from ..kernels.cpu import engine
 from ..kernels.linear_models import moments
-from ..optim.optimizer import Optimizer
+from ..kernels.native import write
+from ..optim import OPTIMIZERS, Optimizer
 from ..training.early_stopping import EarlyStopping
 from ..validate import one_of
 from ._losses import Loss
 from ._progress import Progress
-
-OPTIMIZERS = {cls.rule.name: cls for cls in Optimizer.__subclasses__()}
-
 
 MAKING = ("rule", "lr", "schedule", "hypers", "penalty", "prox", "loss", "loss_options")
 
@@ -117,7 +114,7 @@ class Trainer(BaseEstimator):  # type: ignore[misc]
         if isinstance(self._optimizer, Optimizer):
             back.callback(self._optimizer.load_state_dict, self._optimizer.state_dict())
         if all(a.flags.writeable for a in self._model.state):  # if not, it trains others
-            back.callback(engine.write, [(a, a.copy(order="K")) for a in self._model.state])
+            back.callback(write, [(a, a.copy(order="K")) for a in self._model.state])
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, fresh: bool, partial: bool,
                classes: Any) -> tuple[Any, Array, Array, Array, Array, Array]:  # fmt: skip

@@ -14,11 +14,12 @@ from ..kernels.linear_models import linear_sgd, sparse_linear, sparse_sgd
 from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalties.l2 import L2
+from ..optim import OPTIMIZERS
 from ._docs import documented
 from ._models import Linear
 from ._rates import DESCENT, linear_rates
 from ._targets import REALS, Classes, Numbers, Probabilities, within
-from ._trainer import OPTIMIZERS, Trainer, _as_list, keep
+from ._trainer import Trainer, _as_list, keep
 
 
 class LinearModel(Trainer):
@@ -60,7 +61,7 @@ class LinearModel(Trainer):
         if self.lr != "auto":
             return {"weights": self.lr, "intercepts": self.lr}
         momentum = 0.0
-        if self.rule in DESCENT:
+        if self.rule in DESCENT and "momentum" in OPTIMIZERS[self.rule].rule.Values._fields:
             hyper = OPTIMIZERS[self.rule].rule.hyper("momentum")
             given = (self.hypers or {}).get("momentum", hyper.default)
             momentum = hyper.check(given(0) if callable(given) else given)

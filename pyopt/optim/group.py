@@ -11,12 +11,12 @@ import numpy as np
 
 from ..arrays.backend import Array, beside, copied, described
 from ..kernels import step
+from ..kernels.hyper import Hyper
 from ..kernels.numerics import codecs
-from ..kernels.penalties.elastic_net import ElasticNet
 from ..kernels.penalties.group_lasso import GroupLasso
 from ..kernels.penalties.l1 import L1
-from ..kernels.penalties.l2 import L2
-from ..kernels.spec import Hyper, Penalty, Projection, Rule
+from ..kernels.penalty import Penalty, Projection
+from ..kernels.spec import Rule
 from ..validate import one_of
 
 ZERO_GRADS = Hyper("zero_grads", False)
@@ -247,15 +247,12 @@ def _joint(proxes: tuple[Penalty, ...]) -> None:
     if len(proxes) < 2:
         return
     first, *rest = proxes
-    convex = (L1, L2, ElasticNet)
+    convex = first.separable and not isinstance(first, Projection)  # by element: the nearest point of an interval
     interval = all(isinstance(x, Projection) and not x.by_row for x in rest)
-    if not (
-        len(rest) == 1
-        and ((isinstance(first, convex) and interval) or (isinstance(first, L1) and isinstance(rest[0], GroupLasso)))
-    ):
+    if not (len(rest) == 1 and ((convex and interval) or (isinstance(first, L1) and isinstance(rest[0], GroupLasso)))):
         raise ValueError(
-            f"prox={proxes!r}: the proximal form of a sum is known for (L1, L2 or ElasticNet, then Box or NonNegative) "
-            "and for (L1, then GroupLasso) only"
+            f"prox={proxes!r}: the proximal form of a sum is known for (a convex penalty by element such as L1, then "
+            "Box or NonNegative) and for (L1, then GroupLasso) only"
         )
 
 

@@ -13,13 +13,15 @@ import numpy as np
 
 from ..arrays.backend import Array, check_parameters, described, is_list, kept, named, near, put, stored
 from ..arrays.gpu import adopt, integers, written
-from ..kernels.cpu import engine
+from ..kernels.hyper import Hyper
+from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
-from ..kernels.spec import Hyper, Rule
+from ..kernels.spec import Rule
 from ..training.loss_scale import DynamicLossScale
 from .assembly import Made
 from .checkpoint import brief, group_values, moved, read_states, snapshot
-from .group import GRAD_SCALE, OPTIONS, PLACES, SHADOW, ZERO_GRADS, Given, Group
+from .group import GRAD_SCALE, PLACES, SHADOW, ZERO_GRADS, Given, Group
+from .signature import documentation, signature
 
 Params = Iterable[Any]
 
@@ -40,6 +42,8 @@ class Optimizer:
         The rule's hyper-parameters, listed in the signature. In the place of a number, also of one in a pair, may stand
         a function of the number of steps taken, such as one of ``pyopt.schedules``; flags and the first value of a
         state take none. A state that belongs to it is kept, also while it returns 0.
+    maximize : bool
+        Flip the sign of the gradients.
     clip_value, max_tensor_norm : float, optional
         Bound of each element of a gradient, and of the Euclidean norm of each gradient. Of several limits
         ``max_grad_norm`` comes first and ``clip_value`` last, each for what the one before has left.
@@ -51,8 +55,8 @@ class Optimizer:
         Its gradient is added to the loss gradient inside the step; several add up.
     prox : Penalty, Projection or sequence of them, optional
         Applied to the new parameters in its proximal form, which sets them to exact zeros or bounds where it should.
-        Several only where the form of their sum is known: L1, L2 or ElasticNet followed by Box or NonNegative; L1
-        followed by GroupLasso.
+        Several only where the form of their sum is known: a convex penalty by element, such as L1, followed by Box
+        or NonNegative; L1 followed by GroupLasso.
     metric : None or "lr"
         What a proximal form takes for the step: None, how far the rule moves each element by a constant gradient of 1
         in the long run, which leaves the minimum where it is; "lr", the learning rate.
@@ -89,19 +93,8 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
         cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
-        cls.__signature__ = inspect.Signature(
-            [
-                inspect.Parameter("params", kind),
-                *hypers,
-                *(
-                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-                    for name, default in {**OPTIONS, "max_grad_norm": None, "skip_nonfinite": False}.items()
-                ),
-            ]
-        )
-        cls.__doc__ = cls.rule.doc
+        cls.__signature__ = signature(cls.rule)
+        cls.__doc__ = documentation(cls.rule, Optimizer.__doc__)
 
     def __init__(self, params: Params, *args: Any, **kwargs: Any) -> None:
         if not hasattr(self, "rule"):
@@ -116,7 +109,7 @@ class Optimizer:
         self.max_grad_norm = _MAX_GRAD_NORM.check(self.defaults.pop("max_grad_norm"))
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
-        self._guard = engine.Guard()
+        self._guard = Guard()
         self._made = Made([], [], [], [], [], False, [], [], [], None)
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
@@ -329,7 +322,7 @@ class Optimizer:
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
         news = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
-        engine.write((), *news, (vars(self), {"_made": made}))
+        write((), *news, (vars(self), {"_made": made}))
 
     @property
     def grad_norm(self) -> float | None:
@@ -354,7 +347,7 @@ class Optimizer:
 
         What is written to them there is lost. Nothing else can be done with the optimizer there: RuntimeError.
         """
-        return engine.Loan(self._guard, self._averages, self._put)  # type: ignore[no-any-return]
+        return Loan(self._guard, self._averages, self._put)
 
     def _averages(self) -> tuple[list[Array], list[Array]]:
         """Return the averages in the dtypes of the parameters, and copies of the parameters."""
@@ -435,24 +428,3 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} arrays")
             lines += [f"    {key}: {group[key]!r}" for key in self.defaults]
         return "\n".join([*lines, ")"])
-
-
-class SGD(Optimizer, rule="sgd"): ...
-
-
-class Momentum(Optimizer, rule="momentum"): ...
-
-
-class Adagrad(Optimizer, rule="adagrad"): ...
-
-
-class RMSprop(Optimizer, rule="rmsprop"): ...
-
-
-class Adam(Optimizer, rule="adam"): ...
-
-
-class AdamW(Optimizer, rule="adamw"): ...
-
-
-class Lion(Optimizer, rule="lion"): ...

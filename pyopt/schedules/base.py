@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from ..kernels.cpu.engine import power as _repeated_squaring
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
+from ..kernels.native import power as _repeated_squaring
 from ..validate import integer, one_of
 
 _STEP = Hyper("step", 0.0)

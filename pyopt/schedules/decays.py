@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from .base import Schedule, checked, choice, cosine, count, flag, linear, number, power, rising
 
 

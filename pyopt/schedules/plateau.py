@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..kernels.cpu import engine
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
+from ..kernels.native import write
 from ..validate import integer, keys, one_of, real
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
@@ -88,7 +88,7 @@ class ReduceOnPlateau:
                     rates.append((group, {"lr": reduced}))
             bad, cooling = 0, self.cooldown + 1
         news = {"last_epoch": self.last_epoch + 1, "num_bad_epochs": bad, "cooldown_counter": max(0, cooling - 1)}
-        engine.write((), *rates, (vars(self), news | ({"best": current} if better else {})))
+        write((), *rates, (vars(self), news | ({"best": current} if better else {})))
 
     def _improves(self, x: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, beside
+from ..arrays.backend import Array, beside, check_parameters
 from ..kernels import checks
-from ..kernels.cpu import engine, isa
+from ..kernels.native import Guard, Loan, write
 from ..kernels.numerics import codecs
+from ..kernels.sums import absorb
 from ..validate import integer, keys
 from .weights import array_list, copied, fits
 
@@ -57,13 +58,13 @@ class PolyakAverage:
         self._params = array_list(params)
         if not self._params:
             raise ValueError("the list of parameters is empty: at least one array is needed")
-        engine.check_parameters(_names(self._params), self._params)
+        check_parameters(_names(self._params), self._params)
         self.start, self.every = integer("start", start, 0), integer("every", every, 1)
         self.count = 0
         self.updates = 0
         self._means: list[Array] = []
         self._layout = [_layout(p) for p in self._params]
-        self._guard = engine.Guard("this average", "swapped()")
+        self._guard = Guard("this average", "swapped()")
 
     def update(self) -> None:
         """Count one more step, and take the weights into the average where it is their turn."""
@@ -79,8 +80,7 @@ class PolyakAverage:
         numbers = [codecs.decode(p, np.float32) if p.itemsize == 2 else p for p in self._params]
         counts["count"] = self.count + 1
         if self._means:
-            calls = [_absorbed(mean, x, self.count) for mean, x in zip(self._means, numbers, strict=True)]
-            engine.sweeps(isa.tiles(), calls, (vars(self), counts))
+            absorb(self._means, numbers, self.count, (vars(self), counts))
         else:
             means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
             vars(self).update(counts, _means=means)
@@ -91,10 +91,10 @@ class PolyakAverage:
 
     def swapped(self) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold their averages inside the ``with`` block; what is written to them there is lost."""
-        return engine.Loan(self._guard, self._lent, self._put)  # type: ignore[no-any-return]
+        return Loan(self._guard, self._lent, self._put)
 
     def _put(self, values: list[Array]) -> None:
-        engine.write(zip(self._params, values, strict=True))
+        write(zip(self._params, values, strict=True))
 
     def _lent(self) -> tuple[list[Array], list[Array]]:
         """Return the averages in the dtypes of the parameters, and copies of the parameters."""
@@ -178,7 +178,7 @@ class SnapshotEnsemble:
         self.max_members = None if max_members is None else integer("max_members", max_members, 1)
         self.updates = 0
         self._members: tuple[list[Array], ...] = ()
-        self._guard = engine.Guard("this ensemble", "swapped()")
+        self._guard = Guard("this ensemble", "swapped()")
 
     def update(self) -> bool:
         """Count one more step and return whether it ended a cycle; the weights are copied then."""
@@ -210,7 +210,7 @@ class SnapshotEnsemble:
             fits(self._params, self._members[i])
             return self._members[i], copied(self._params)
 
-        return engine.Loan(self._guard, lent, lambda values: engine.write(zip(self._params, values, strict=True)))  # type: ignore[no-any-return]
+        return Loan(self._guard, lent, lambda values: write(zip(self._params, values, strict=True)))
 
     def predict(self, function: Callable[[list[Array]], Any]) -> Array:
         """Return the mean of ``function(member)`` over all members.
@@ -233,7 +233,7 @@ class SnapshotEnsemble:
                     f"must be {mean.dtype} of shape {mean.shape}, as for those before"
                 )
             else:
-                engine.sweeps(isa.tiles(), [_absorbed(mean, x, n)])
+                absorb([mean], [x], n)
         return mean  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,11 +251,6 @@ class SnapshotEnsemble:
         for member in members:
             fits(self._params, member)
         vars(self).update(updates=updates, _members=self._last(tuple(_frozen(copied(member)) for member in members)))
-
-
-def _absorbed(mean: Array, x: Array, count: int) -> tuple[Any, ...]:
-    """Return the sweep that takes ``x`` into the mean of ``count`` arrays; both lie in memory in the same order."""
-    return "step.ema", (mean, x), (mean.itemsize,) * 2, (mean.size,), (1.0 / (count + 1),)
 
 
 def _names(params: Sequence[Array]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array
-from ..kernels.cpu import engine
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
+from ..kernels.native import write
 from ..validate import integer, keys, one_of, real
 from .weights import array_list, copied, fits
 
@@ -124,7 +124,7 @@ class EarlyStopping:
                 news["_best_weights"] = copied(arrays)
             else:
                 pairs = zip(best, arrays, strict=True) if keeps else zip(arrays, best, strict=True)
-        engine.write(pairs, (vars(self), news))
+        write(pairs, (vars(self), news))
 
     def restore(self, params: Sequence[Array] | None = None) -> None:
         """Write the best weights back, in place.
@@ -138,7 +138,7 @@ class EarlyStopping:
             raise ValueError("params is missing: it is known after the first update since load_state_dict")
         arrays = self._params if params is None else array_list(params)
         fits(arrays, self._best_weights)
-        engine.write(zip(arrays, self._best_weights, strict=True))
+        write(zip(arrays, self._best_weights, strict=True))
 
     def _improves(self, x: float, other: float | None) -> bool:
         if other is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..kernels.spec import Hyper
+from ..kernels.hyper import Hyper
 from ..validate import integer
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**126  # float32 has the inverse of what lies between as a normal number

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from ...hyper import Hyper
 from ...numerics import reductions
 from ...numerics.elementary_element import power, sqrt
-from ...spec import Hyper, Rule
+from ...spec import Rule
 from . import grad_norm
 from .intrinsics import REALS, SIZES, Memory
 from .operands import cast, every

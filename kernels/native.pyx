@@ -1,4 +1,37 @@
-# What is written as a whole. Python sees Ctrl-C between two of its own operations, never inside a call of these.
+# What rules, schedules and every engine need from C, and no engine must be loaded for: powers, the floating-point mode,
+# and what happens as a whole. Python sees Ctrl-C between two of its own operations, never inside a call from here.
+from libc.stdint cimport uint64_t
+cimport numpy as cnp
+
+cdef extern from "native.h":
+    int forked
+    void watch_forks()
+    uint64_t ieee_mode() noexcept nogil
+    void restore_mode(uint64_t old) noexcept nogil
+
+cnp.import_array()
+watch_forks()
+
+
+def enter_mode():
+    """Let this thread compute in the default floating-point mode; return what ``leave_mode`` takes."""
+    return ieee_mode()
+
+
+def leave_mode(uint64_t old):
+    """Return to the mode of the caller."""
+    restore_mode(old)
+
+
+def power(double x, Py_ssize_t n):
+    """Return ``x**n`` for n >= 0 by repeated squaring: ``pow`` of libm and of a GPU differ in the last bits."""
+    cdef double y = 1
+    while n > 0:
+        if n & 1:
+            y = y * x
+        x = x * x
+        n = n >> 1
+    return y
 
 
 def write(given, *notes):
@@ -23,14 +56,6 @@ cdef fits(i, cnp.ndarray to, cnp.ndarray a):
     if not cnp.PyArray_SAMESHAPE(to, a) or not cnp.PyArray_EquivArrTypes(to, a):
         raise ValueError(f"params[{i}] is {(<object>to).dtype} of shape {(<object>to).shape}: must be "
                          f"{(<object>a).dtype} of shape {(<object>a).shape}, as the weights that were kept")
-
-
-def sweeps(dict table, list calls, *notes):
-    """Sweep with each of these arguments, then update dicts, each given with its news."""
-    for call in calls:
-        sweep(table, *call)
-    for owner, news in notes:
-        (<dict>owner).update(<dict>news)
 
 
 cdef class Guard:

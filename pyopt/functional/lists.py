@@ -1,10 +1,4 @@
-"""Optimizer updates on lists that the caller owns, in the argument order of torch.optim.functional.
-
-``adamw(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *, lr, beta1, ...)`` updates params, states
-and steps in place. Each list has one entry for each parameter; that of a state which the hyper-parameters switch off is
-not looked at. ``state_steps`` is a list of one-element arrays, or one vector: the number of steps taken before. A
-gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
-"""
+"""What a function on lists does: it makes a plan of what it is given, steps once, and writes the step counts back."""
 
 from __future__ import annotations
 
@@ -14,19 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .arrays.backend import Array, is_list, make_plan
-from .kernels import checks
-from .kernels.cpu import engine, isa
-from .kernels.numerics import codecs
-from .kernels.rules import RULES
-from .kernels.spec import Rule
-from .optim.group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from ..arrays.backend import Array, is_list, make_plan
+from ..kernels.spec import Rule
+from ..optim.group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
 
 
-def _functional(rule: Rule) -> Callable[..., None]:
+def on_lists(rule: Rule) -> Callable[..., None]:
     """Return the functional form of ``rule``."""
     lists = [f"{state.name}s" for state in rule.states]
-    signature = _signature(rule, ["params", "grads", *lists, "state_steps"])
+    signature = _signature(rule)
 
     def function(*args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
@@ -57,27 +47,37 @@ def _functional(rule: Rule) -> Callable[..., None]:
         plan.step(grads, Given([group], scale), ZERO_GRADS.check(given["zero_grads"]), news=(done,))
 
     function.__name__ = function.__qualname__ = rule.name
+    function.__module__ = __package__ or ""
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__doc__ = rule.doc
     return function
 
 
-def _signature(rule: Rule, lists: Sequence[str]) -> inspect.Signature:
-    """Return the lists by position, then every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
-    defaults: dict[str, Any] = {}
+def argument_lists(rule: Rule) -> list[str]:
+    """Return the names of the lists, which come by position."""
+    return ["params", "grads", *(f"{state.name}s" for state in rule.states), "state_steps"]
+
+
+def defaults(rule: Rule) -> dict[str, Any]:
+    """Return what comes by name: every hyper-parameter that is no start value, ``betas`` as beta1 and beta2."""
+    found: dict[str, Any] = {}
     # what belongs to arrays that the caller owns or to none
     without = {"ema_decay", "ema_bias_correction", *(state.start for state in rule.states)}
     for hyper in rule.all_hypers:
         if isinstance(hyper.default, tuple):
-            defaults |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
+            found |= {f"{hyper.name[:-1]}{i}": x for i, x in enumerate(hyper.default, 1)}
         elif hyper.name not in without:
-            defaults[hyper.name] = hyper.default
-    defaults |= {name: OPTIONS[name] for name in ("penalty", "prox", "metric", "rounding", "seed")}
-    defaults |= {"grad_scale": 1.0, "zero_grads": False}
+            found[hyper.name] = hyper.default
+    found |= {name: OPTIONS[name] for name in ("penalty", "prox", "metric", "rounding", "seed")}
+    return found | {"grad_scale": 1.0, "zero_grads": False}
+
+
+def _signature(rule: Rule) -> inspect.Signature:
+    by_position, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     return inspect.Signature(
         [
-            *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in lists),
-            *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=x) for name, x in defaults.items()),
+            *(inspect.Parameter(name, by_position) for name in argument_lists(rule)),
+            *(inspect.Parameter(name, by_name, default=x) for name, x in defaults(rule).items()),
         ]
     )
 
@@ -152,49 +152,3 @@ def _apart(steps: Sequence[Array], others: dict[str, Sequence[Any]]) -> None:
         if start < end and "state_steps" in name + last:
             raise ValueError(f"{last} and {name} share memory: each step count needs memory of its own")
         end, last = max((end, last), (stop, name))
-
-
-def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
-    """Add gradients of several batches up, in the precision of ``totals``, before they are stepped with.
-
-    Parameters
-    ----------
-    totals : sequence of arrays
-        float32 or float64, dense, updated in place; zeros before the first batch (``zero_grads=True`` leaves them so).
-    grads : sequence of arrays or None
-        One for each total, of its shape and memory order and of its dtype, float32, bfloat16 or float16; None adds
-        nothing. Sums of 16 bits would lose what is smaller than 1/256 of them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Before anything is touched.
-    """
-    names = [f"totals[{i}]" for i in range(len(totals))]
-    if len(grads) != len(totals):
-        raise ValueError(f"{len(grads)} gradients for {len(totals)} totals: give one each, or None to add nothing")
-    for i, (total, g) in enumerate(zip(totals, grads, strict=True)):
-        checks.dense_array(total, names[i])
-        if not total.flags.writeable:
-            raise ValueError(f"{names[i]} is read-only: it is updated in place")
-        if g is not None:
-            allowed = checks.STORED[checks.STORED.index(total.dtype.name) :]
-            checks.like(g, total, f"grads[{i}]", allowed)
-            if np.may_share_memory(g, total):
-                raise ValueError(f"grads[{i}] and {names[i]} share memory: an update in place needs arrays of its own")
-    calls = []
-    for total, g in zip(totals, grads, strict=True):
-        if g is not None:
-            name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
-            raw = g.view(np.uint16) if g.itemsize == 2 else g  # which the tile itself decodes
-            calls.append((name, (total, raw), (total.itemsize, g.itemsize), (total.size,)))
-    engine.sweeps(isa.tiles(), calls)
-
-
-sgd = _functional(RULES["sgd"])
-momentum = _functional(RULES["momentum"])
-adagrad = _functional(RULES["adagrad"])
-rmsprop = _functional(RULES["rmsprop"])
-adam = _functional(RULES["adam"])
-adamw = _functional(RULES["adamw"])
-lion = _functional(RULES["lion"])

@@ -1,0 +1,20 @@
+"""Optimizer updates on lists that the caller owns, in the argument order of torch.optim.functional.
+
+``adamw(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *, lr, beta1, ...)`` updates params, states
+and steps in place. Each list has one entry for each parameter; that of a state which the hyper-parameters switch off is
+not looked at. ``state_steps`` is a list of one-element arrays, or one vector: the number of steps taken before. A
+gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
+"""
+
+from ..kernels.rules import RULES
+from ..kernels.sums import accumulate
+from .lists import on_lists
+
+__all__ = ["accumulate", *RULES]  # noqa: PLE0604
+
+globals().update({name: on_lists(rule) for name, rule in RULES.items()})
+
+
+def __dir__() -> list[str]:
+    """Return what users call."""
+    return __all__
