@@ -55,7 +55,7 @@ def test_swapped_for_evaluation(isa):
 
 @pytest.mark.parametrize(("stored", "averaged"), [("float32", "bfloat16"), ("float32", "float16"), ("bfloat16", None)])
 def test_weights_and_averages_come_back_to_the_bit(stored, averaged):
-    p = np.array([1.2245678, 70000.0, -3e-6]).astype(pyopt.kernels.codecs.dtype(stored))
+    p = np.array([1.2245678, 70000.0, -3e-6]).astype(pyopt.kernels.numerics.codecs.dtype(stored))
     opt = pyopt.SGD([p], lr=0.25, ema_decay=0.75, state_dtype=averaged)
     opt.step([p.copy()])
     weights, average = p.tobytes(), opt.state[0]["ema"].tobytes()

@@ -181,7 +181,7 @@ def test_a_thread_with_a_small_stack():
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
 def test_the_shadow_goes_on_from_a_state_dict(stored):
-    p = tame(50, np.float32).astype(pyopt.kernels.codecs.dtype(stored))
+    p = tame(50, np.float32).astype(pyopt.kernels.numerics.codecs.dtype(stored))
     opt = pyopt.SGD([p], lr=0.3, momentum=0.5, shadow_dtype="float16")
     opt.step([tame(50, np.float32, 1)])
     q = p.copy()

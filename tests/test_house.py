@@ -38,7 +38,7 @@ MAY = {
     "kernels.step": f"{DECLARED} kernels.numerics kernels.checks kernels.native",
     "kernels.cpu": f"{DECLARED} kernels.numerics kernels.checks kernels.native",
     "kernels.cuda": f"{DECLARED} kernels.numerics kernels.checks kernels.native",
-    "kernels.cuda.device": "kernels.spec kernels.hyper kernels.rules kernels.numerics",
+    "kernels.cuda.device": "kernels.spec kernels.hyper kernels.rules kernels.penalties kernels.numerics",
     **dict.fromkeys(("kernels.augment", "kernels.layers", "kernels.linear_models", "kernels.losses"), STEM),
     "kernels.loss": f"kernels.losses {STEM}",
     "kernels.sums": STEM,

@@ -14,6 +14,7 @@ from ..kernels.cuda import arrays as gpu_arrays
 from ..kernels.numerics import codecs
 
 on_gpu = gpu_arrays.on_gpu
+is_tensor = gpu_arrays.is_tensor
 
 
 def adopt(a: Any) -> Any:

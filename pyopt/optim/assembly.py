@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays.backend import Array, check_parameters, make_plan
-from ..arrays.gpu import adopt, facts
-from ..kernels.cuda.arrays import is_tensor
+from ..arrays.gpu import adopt, facts, is_tensor
 from .checkpoint import brief
 from .group import PLACES, Group
 
