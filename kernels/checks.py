@@ -11,7 +11,7 @@ from .numerics import codecs
 
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))
-STORED = codecs.NAMES  # what may be stored
+STORED = tuple(row.name for row in codecs.allowed("param"))  # what is decoded before it is computed with
 
 
 def masked(array: Any) -> bool:

@@ -79,12 +79,14 @@ cdef class WholePlan(Memory):
         cdef int j
         cdef str name
         put(&of.unit, 1, f64)
-        for j, name in enumerate(SHORT):
-            of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
-            of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
-            of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
-            if j > 1:
-                of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
+        for j, row in enumerate(codecs.TYPES):
+            if row.real:
+                of.codec[j].decode = tile_of(self.table, "codecs.decode_" + row.short, f64)
+                of.codec[j].encode = tile_of(self.table, "codecs.encode_" + row.short, f64)
+            if row.stochastic:
+                of.codec[j].random = tile_of(self.table, "codecs.stochastic_" + row.short, f64)
+            if "grad" in row.holds:
+                of.codec[j].add = tile_of(self.table, "codecs.add_" + row.short, f64)
         of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
         of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
         of.fill, of.rule[0] = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)

@@ -15,9 +15,8 @@ import numpy as np
 
 from ..numerics import codecs
 
-KINDS = {**codecs.SHORT, "uint16": "u16"}
-SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u16": 2}
-DTYPES = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<V2", "u16": "<u2"}
+KINDS = {row.name: row.short for row in codecs.TYPES}
+SIZES = {row.short: row.size for row in codecs.TYPES}
 
 
 class View(NamedTuple):
@@ -134,7 +133,7 @@ def agree(v: View, p: View, name: str) -> None:
 
 def dtype_of(kind: str) -> np.dtype[Any]:
     """Return NumPy's dtype of a storage type; bfloat16 needs ml_dtypes."""
-    return codecs.dtype("bfloat16") if kind == "bf16" else np.dtype(DTYPES[kind])
+    return codecs.BY_SHORT[kind].dtype
 
 
 def fetched(device: Any, v: View) -> np.ndarray[Any, Any]:
@@ -166,8 +165,8 @@ class Array:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         """The CUDA array interface, version 3, without a stream: pyopt's work is on the caller's current one."""
         strides = tuple(s * self.itemsize for s in self.view.strides)
-        return {"shape": self.shape, "typestr": DTYPES[self.kind], "data": (self.view.address, False), "version": 3,
-                "strides": strides, "stream": None}  # fmt: skip
+        return {"shape": self.shape, "typestr": codecs.BY_SHORT[self.kind].typestr, "data": (self.view.address, False),
+                "version": 3, "strides": strides, "stream": None}  # fmt: skip
 
     def get(self) -> np.ndarray[Any, Any]:
         """Return the values in a NumPy array of the same strides, after all work on the device."""

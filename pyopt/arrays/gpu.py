@@ -100,7 +100,7 @@ def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:
         if on_gpu(p):
             v = gpu_arrays.view(p, name)
             gpu_arrays.check(v, name)
-            if v.kind not in codecs.SHORT.values():
+            if "param" not in codecs.BY_SHORT[v.kind].holds:
                 raise TypeError(f"{name} is {v.kind}: float64, float32, bfloat16 or float16 is needed")
 
 

@@ -73,7 +73,7 @@ class PolyakAverage:
         self._check_layout()
         since = self.updates - self.start
         if since >= 0 and since % self.every == 0:
-            numbers = [codecs.decode(p, np.float32) if p.itemsize == 2 else p for p in self._params]
+            numbers = [codecs.wide(p) for p in self._params]
             if not self._means:
                 self._means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
             else:
