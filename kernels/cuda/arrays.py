@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from ..numerics import codecs
 
 KINDS = {row.name: row.short for row in codecs.TYPES}
@@ -76,7 +77,7 @@ def view(a: Any, name: str) -> View:
             raise TypeError(f"{name} is a tensor on {a.device}: the parameter is on a GPU, and they must agree")
         kind = KINDS.get(str(a.dtype).removeprefix("torch."))
         if kind is None:
-            raise TypeError(f"{name} has dtype {a.dtype}: float32, float64, float16 or bfloat16 is needed")
+            raise TypeError(f"{name} has dtype {a.dtype}: {checks.either(checks.STORED)} is needed")
         return View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), kind, False)
     if isinstance(a, np.ndarray) or not hasattr(type(a), "__cuda_array_interface__"):
         raise TypeError(f"{name} is {type(a).__name__}: an array on a GPU is needed, as the parameter is one")
@@ -84,8 +85,8 @@ def view(a: Any, name: str) -> View:
     dtype = str(getattr(a, "dtype", np.dtype(given["typestr"])))
     kind = KINDS.get(dtype)
     if kind is None or given["typestr"][0] == ">":
-        raise TypeError(f"{name} has dtype {dtype} ({given['typestr']}): native float32, float64, float16 or bfloat16 "
-                        "is needed")  # fmt: skip
+        needed = checks.either(checks.STORED)
+        raise TypeError(f"{name} has dtype {dtype} ({given['typestr']}): native {needed} is needed")
     if given.get("mask") is not None:
         raise TypeError(f"{name} is masked: fill it first")
     address, readonly = given["data"]
