@@ -16,7 +16,10 @@ cdef int take_types() except -1:
     for kind in range(MAX_TYPES):
         types[kind].number = -1
     for kind, row in enumerate(codecs.TYPES):
+        if row.block > MAX_BLOCK or row.block & (row.block - 1):
+            raise ImportError(f"{row.name}: blocks of {row.block}: must be a power of two, at most {MAX_BLOCK}")
         x = &types[kind]
+        x.block = row.block
         x.number = -1 if row.package else row.dtype.num
         x.remainder = number_of(row.remainder) if row.remainder else -1
         x.param, x.coded = "param" in row.holds, row.real and not row.native

@@ -252,7 +252,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
     tile = 2 * c.tile if pairs else c.tile      # only random bits take scratch
     while x.k < stop:
         x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
-        if x.k - start < 2 and x.n == tile:     # a short first tile: the rest starts on a cache line
+        if x.k - start < 2 and x.n == tile and t.block == 1:    # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, x.k) & 63) // t.size[P]
         if pairs:                               # an even number from an even one on; what is left over by itself
             if x.k % 2 or x.n == 1:

@@ -179,6 +179,7 @@ cdef class Plan(WholePlan):
         cdef const Tensor* t = &self.tensors[i]
         self.same(t)
         self.same_rows(t)
+        self.whole_blocks(t)
         if not self.fit(t, indices, values):
             checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
         self.apart_from(values, i)

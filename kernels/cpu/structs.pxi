@@ -18,6 +18,7 @@ cdef enum:
     SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings
     SPAN = 65536                    # elements that a thread takes at a time, at most
     MAX_TYPES = 16                  # rows of codecs.TYPES
+    MAX_BLOCK = 256                 # elements that are encoded together: the smallest tile
 
 cdef enum:                          # places in Tensor.data; states stand between G and EMA
     P, G, FIRST_STATE
@@ -47,6 +48,7 @@ cdef enum:                          # what a rule reads and writes in bfloat16 i
 cdef struct Type:                   # a row of codecs.TYPES, of the same number
     int number                      # of its dtype in NumPy; -1: of another package, and no array of it seen so far
     int remainder                   # the type of what rounding with remainder cuts off; -1: none
+    int block                       # elements that are encoded together
     bint param, coded               # may hold parameters; holds numbers that are decoded before use
     bint grad[2]                    # may hold gradients of a parameter computed in float32, in float64
     bint state[2]
@@ -63,6 +65,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     Py_ssize_t n, work              # n: elements; work: the number of its Work and of its Progress
     Py_ssize_t index                # of the tensor in the plan
     Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
+    Py_ssize_t block                # the largest of its types: a tile begins and ends between blocks
     Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
     Py_ssize_t rows                 # that the first index counts
     double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL

@@ -99,8 +99,16 @@ cdef class Memory:
 
     cdef place(self, Tensor* t, int j, cnp.ndarray a):
         t.data[j], t.size[j] = <char*>cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a)
+        t.block = max(t.block, types[t.kind[j]].block)
         self.bytes += t.n * t.size[j]
         t.coded |= t.kind[j] != native(t) and j != SHADOW
+
+    cdef whole_blocks(self, const Tensor* t):
+        """Raise where a step by rows would split what is encoded together."""
+        cdef Py_ssize_t length = t.n // max(1, t.rows)
+        if length % t.block:
+            raise ValueError(f"{self.names[t.index]} has rows of {length} elements, and a state in blocks of {t.block}: "
+                             "a step by rows needs rows of whole blocks")
 
     cdef own(self):
         """Sort the memory of parameters and states, and refuse overlaps."""

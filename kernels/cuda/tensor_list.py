@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..numerics import codecs
+from ..numerics import codecs, codecs_cuda
 from . import arrays
 from .arrays import View
 
@@ -32,7 +32,7 @@ def native(p: View) -> str:
 
 def allowed(p: View, role: str = "grad") -> tuple[str, ...]:
     """Return the storage types of gradients, or of states: those that its compute type keeps all bits of."""
-    return tuple(row.short for row in codecs.allowed(role, native(p)))
+    return tuple(row.short for row in codecs.allowed(role, native(p)) if row.short in codecs_cuda.CODECS)
 
 
 def _facts(grads: Sequence[Any], in_order: bool) -> list[Any] | None:
