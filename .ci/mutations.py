@@ -25,7 +25,7 @@ DEFECTS = {
         (f"if `j == P and {KEPT.format('k')}c.join", "False"),
         (f"if `j == P and {KEPT.format('x.k')}c.split", "False"),
         ("elif `w.rounding == STOCHASTIC` and", "w.rounding != NEAREST"),
-        ("and `c.of[t.f64].random[t.kind[j]] is not NULL`:", "True"),
+        ("and `c.of[t.f64].codec[t.kind[j]].random is not NULL`:", "True"),
         ("x, `0` if j == P else RANDOM_EMA", "RANDOM_EMA"),
         ("else RANDOM_EMA if `j == EMA` else", "False"),
         ("else `RANDOM_STATE + j - FIRST_STATE`", "RANDOM_STATE"),

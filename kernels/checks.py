@@ -12,7 +12,12 @@ from .numerics import codecs
 
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))
-STORED = codecs.NAMES  # what may be stored
+STORED = tuple(row.name for row in codecs.allowed("param"))  # of parameters, and of what losses and layers take
+
+
+def either(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 def masked(array: Any) -> bool:
@@ -49,8 +54,7 @@ def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
         raise TypeError(f"{name} is {type(a).__name__}, a class with attributes of its own in the place of NumPy's: "
                         "a.view(np.ndarray) is needed")  # fmt: skip
     if a.dtype.name not in dtypes or not a.dtype.isnative:
-        allowed = f"{', '.join(dtypes[:-1])} or {dtypes[-1]}" if len(dtypes) > 1 else dtypes[0]
-        raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native {allowed} is needed")
+        raise TypeError(f"{name} has dtype {a.dtype.str!r} ({a.dtype}): native {either(dtypes)} is needed")
     if not a.flags.aligned:
         raise ValueError(
             f"{name} is not aligned to its element size ({a.itemsize} bytes): copy it first, with a.copy()"

@@ -240,7 +240,7 @@ class Plan:
         """Write numbers to where they are stored, rounded as the group wants it."""
         if array is None:
             return
-        if self.stages[self.groups[i]].rounding == "stochastic" and array.itemsize == 2:
+        if self.stages[self.groups[i]].rounding == "stochastic" and codecs.BY_NAME[array.dtype.name].stochastic:
             order = np.argsort([-stride for stride in array.strides], kind="stable")  # bits go by the place in memory
             random = np.empty(array.shape, np.uint32)
             bits = philox.bits16(w.seed, 0, array.size, (self.t[i] + 1) & 0xFFFFFFFF, philox.ROUNDING, i, number)

@@ -38,16 +38,16 @@ def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
         if not total.flags.writeable:
             raise ValueError(f"{names[i]} is read-only: it is updated in place")
         if g is not None:
-            allowed = checks.STORED[checks.STORED.index(total.dtype.name) :]
-            checks.like(g, total, f"grads[{i}]", allowed)
+            kept = codecs.allowed("grad", codecs.BY_NAME[total.dtype.name].short)
+            checks.like(g, total, f"grads[{i}]", [row.name for row in kept])
             if np.may_share_memory(g, total):
                 raise ValueError(f"grads[{i}] and {names[i]} share memory: an update in place needs arrays of its own")
     calls = []
     for total, g in zip(totals, grads, strict=True):
         if g is not None:
-            name = f"codecs.add_{codecs.SHORT[g.dtype.name]}"
-            raw = g.view(np.uint16) if g.itemsize == 2 else g  # which the tile itself decodes
-            calls.append((name, (total, raw), (total.itemsize, g.itemsize), (total.size,)))
+            row = codecs.BY_NAME[g.dtype.name]
+            raw = g if row.native else g.view(f"u{row.size}")  # which the tile itself decodes
+            calls.append((f"codecs.add_{row.short}", (total, raw), (total.itemsize, g.itemsize), (total.size,)))
     engine.sweeps(isa.tiles(), calls)
 
 

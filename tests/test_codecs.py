@@ -37,7 +37,7 @@ def tile(isa, name, arrays, *scalars, sizes=()):
 
 def encoded(isa, x, half):
     out = np.empty(x.shape, np.uint16)
-    tile(isa, f"codecs.encode_{codecs.SHORT[half.name]}", (x, out))
+    tile(isa, f"codecs.encode_{codecs.BY_NAME[half.name].short}", (x, out))
     return out.view(half)
 
 
@@ -47,14 +47,14 @@ def encoded(isa, x, half):
 def test_every_pattern_is_decoded(half, dtype, isa):
     """Against ml_dtypes and NumPy, which widen by their own tables."""
     x, out = ALL.view(half), np.empty(1 << 16, dtype)
-    tile(isa, f"codecs.decode_{codecs.SHORT[half.name]}", (out, x.view(np.uint16)), 1.0)
+    tile(isa, f"codecs.decode_{codecs.BY_NAME[half.name].short}", (out, x.view(np.uint16)), 1.0)
     same_bits(out, x.astype(dtype))
     same_bits(codecs.decode(x, dtype), x.astype(dtype))
 
 
 def test_decoding_multiplies(half, dtype, isa):
     x, out = ALL.view(half), np.empty(1 << 16, dtype)
-    tile(isa, f"codecs.decode_{codecs.SHORT[half.name]}", (out, x.view(np.uint16)), 0.3)
+    tile(isa, f"codecs.decode_{codecs.BY_NAME[half.name].short}", (out, x.view(np.uint16)), 0.3)
     with np.errstate(all="ignore"):
         same_bits(out, x.astype(dtype) * dtype(0.3))
 
@@ -83,7 +83,7 @@ def encode_all(tmp_path_factory):
 def test_every_float32_is_encoded(encode_all, half):
     """All 2^32 of them, in C: to the nearest, ties to even, NaN to NaN."""
     names = instruction_sets.available()
-    rows = [instruction_sets.tiles(name)[f"codecs.encode_{codecs.SHORT[half.name]}"] for name in names]
+    rows = [instruction_sets.tiles(name)[f"codecs.encode_{codecs.BY_NAME[half.name].short}"] for name in names]
     encoders = (ctypes.c_void_p * len(names))(*(row[0] for row in rows))
     wrong, first = (ctypes.c_uint64 * len(names))(), (ctypes.c_uint32 * len(names))()
     encode_all(encoders, len(names), 8 if half.name == "bfloat16" else 5, wrong, first)
@@ -128,7 +128,7 @@ def test_wild_float64(half, isa):
 def rounded(isa, x, half, random):
     """Return ``x`` rounded by given bits, which the tile and the reference must agree on."""
     out = np.empty(x.shape, np.uint16)
-    tile(isa, f"codecs.stochastic_{codecs.SHORT[half.name]}", (x, out, random.astype(np.uint16)))
+    tile(isa, f"codecs.stochastic_{codecs.BY_NAME[half.name].short}", (x, out, random.astype(np.uint16)))
     want = codecs.stochastic(x, half, random.astype(np.uint32))
     same_bits(out.view(half).astype(np.float64), want.astype(np.float64))
     return want

@@ -1,5 +1,36 @@
 # What an array is, found out in C at every step; checks.py says it in words.
-cdef tuple SHORT = tuple(codecs.SHORT.values())      # the storage types in the names of tiles, in the order of the enum
+cdef Type types[MAX_TYPES]
+
+
+cdef int number_of(str short) except -1:
+    """Return the number of a storage type, as Tensor.kind has it."""
+    return codecs.TYPES.index(codecs.BY_SHORT[short])
+
+
+cdef int take_types() except -1:
+    """Fill in `types`."""
+    cdef int kind, f64
+    cdef Type* x
+    if len(codecs.TYPES) > MAX_TYPES:
+        raise ImportError(f"{len(codecs.TYPES)} storage types: at most {MAX_TYPES} are possible")
+    for kind in range(MAX_TYPES):
+        types[kind].number = -1
+    for kind, row in enumerate(codecs.TYPES):
+        if row.block > MAX_BLOCK or row.block & (row.block - 1):
+            raise ImportError(f"{row.name}: blocks of {row.block}: must be a power of two, at most {MAX_BLOCK}")
+        x = &types[kind]
+        x.block = row.block
+        x.number = -1 if row.package else row.dtype.num
+        x.remainder = number_of(row.remainder) if row.remainder else -1
+        x.param, x.coded = "param" in row.holds, row.real and not row.native
+        for f64, real in enumerate(("f32", "f64")):
+            x.grad[f64], x.state[f64] = (row in codecs.allowed(role, real) for role in ("grad", "state"))
+    return 0
+
+
+take_types()
+# Those that the engine knows by name: it computes in two, and has forms of the rules for the third.
+cdef int F64 = number_of("f64"), F32 = number_of("f32"), BF16 = number_of("bf16")
 
 
 cdef inline Py_ssize_t size_of(cnp.ndarray a) noexcept:
@@ -36,26 +67,19 @@ cdef inline bint dense(cnp.ndarray a) noexcept:
     return True
 
 
-cdef int bfloat16 = -1                          # its number in NumPy, when an array of it has been seen
-
-
 cdef int unusual(cnp.ndarray a):
-    """Return the storage type of what `stored` does not know at once: bfloat16 and dtypes that were unpickled."""
-    global bfloat16
-    cdef int number = cnp.PyArray_TYPE(a)
+    """Return the storage type of what `stored` does not know at once, -1 for none."""
+    cdef int kind, number = cnp.PyArray_TYPE(a)
     if not cnp.PyArray_ISNOTSWAPPED(a):
         return -1
-    if number == cnp.NPY_FLOAT:
-        return F32
-    if number == cnp.NPY_DOUBLE:
-        return F64
-    if number == NPY_HALF:
-        return F16
-    if number == cnp.NPY_USHORT:
-        return RAW
-    if bfloat16 < 0 and number >= NPY_USERDEF and a.dtype.name == "bfloat16":
-        bfloat16 = number
-    return BF16 if number == bfloat16 else -1
+    for kind in range(MAX_TYPES):
+        if types[kind].number == number:
+            return kind
+    if number >= NPY_USERDEF and a.dtype.name in codecs.BY_NAME:    # the first array of a package's dtype
+        kind = codecs.TYPES.index(codecs.BY_NAME[a.dtype.name])
+        types[kind].number = number
+        return kind
+    return -1
 
 
 cdef inline int stored(cnp.ndarray a):
@@ -63,6 +87,11 @@ cdef inline int stored(cnp.ndarray a):
     if <void*>cnp.PyArray_DESCR(a) == <void*>float32:
         return F32
     return unusual(a)
+
+
+cdef inline bint fits_gradient(const Tensor* t, int kind) noexcept:
+    """Whether the gradient of a tensor may be stored so: in a type that its compute type keeps all bits of."""
+    return kind >= 0 and types[kind].grad[t.f64]
 
 
 cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
@@ -90,7 +119,7 @@ def check_parameters(names, params):
             fine = False
             break
         kind = stored(p)
-        if kind < 0 or kind == RAW:
+        if kind < 0 or not types[kind].param:
             fine = False
             break
     if not fine:

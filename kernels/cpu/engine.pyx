@@ -33,27 +33,7 @@ cdef extern from "Python.h":
 
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_CheckExact(PyObject* a) noexcept
-    const int NPY_HALF
     const int NPY_USERDEF
-
-ctypedef void (*tile_t)(void** arrays, const void* scalars, const Py_ssize_t* sizes) noexcept nogil
-
-ctypedef union scalar_t:            # a scalar in the compute type
-    float f
-    double d
-
-ctypedef union scalars_t:           # those of one tile
-    float f[16]
-    double d[16]
-
-cdef enum:
-    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder; philox.py numbers 7 of them
-    MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
-    MAX_PENALTIES = 8
-    MAX_ROWS = 2                    # of them by row
-    LEAF = 4096                     # terms in a leaf of the reduction tree
-    SERIAL = 32768                  # below so many elements in all, a second thread costs more than it brings
-    SPAN = 65536                    # elements that a thread takes at a time, at most
 
 cnp.import_array()
 watch_forks()
@@ -61,39 +41,12 @@ watch_forks()
 cdef cnp.dtype float32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT)       # as good as all arrays share this object
 
 
-cdef inline void put(scalar_t* out, double x, bint f64) noexcept nogil:
-    """Round a float64 scalar once, to the compute type."""
-    if f64:
-        out.d = x
-    else:
-        out.f = <float>x
-
-
-cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
-    return x.d == 1 if f64 else x.f == 1
-
-
-cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
-    return <tile_t><size_t>table[name][1 if f64 else 0]
-
-
-cdef void fill(scalars_t* out, tuple values, bint f64) except *:
-    """Round the scalars of a tile, each once."""
-    cdef Py_ssize_t i
-    if len(values) > 16:
-        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
-    for i in range(len(values)):
-        if f64:
-            out.d[i] = values[i]
-        else:
-            out.f[i] = values[i]
-
-
+include "structs.pxi"
 include "threads.pxi"
-include "pipeline.pxi"
 include "arrays.pxi"
 include "sweep.pxi"
 include "per_model.pxi"
+include "pipeline.pxi"
 include "grad_norm.pxi"
 include "tensor_list.pxi"
 include "plan.pxi"

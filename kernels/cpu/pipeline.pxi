@@ -1,105 +1,4 @@
 # The step on the CPU: the stages of step.py in their order, a tile at a time.
-cdef enum:                          # storage types, those of codecs.NAMES in their order
-    F64, F32, BF16, F16, RAW        # RAW: 16 bits without a codec
-
-cdef enum:                          # places in Tensor.data; states stand between G and EMA
-    P, G, FIRST_STATE
-    EMA = MAX_ARRAYS - 3
-    SHADOW = MAX_ARRAYS - 2
-    REST = MAX_ARRAYS - 1           # of rounding with remainder
-
-cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
-    AREA_G, AREA_STEPS, AREA_P, AREA_EMA, AREA_STATE
-    AREA_RANDOM = AREA_G            # after the rule and the prox, or where the rule needs neither of these two
-    AREA_SWAPPED = AREA_STEPS
-
-cdef enum:
-    NEAREST, STOCHASTIC, REMAINDER  # codecs.ROUNDINGS
-
-cdef enum:                          # philox.py: numbers of arrays
-    RANDOM_STATE = 1
-    RANDOM_EMA = 7
-
-cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.py
-    DIRECT_P = 1
-    DIRECT_G = 2
-    DIRECT_STATES = 4
-    DIRECT_ALL = 7                  # two elements at a time
-    DIRECT_RANDOM = DIRECT_ALL | 8  # the same, rounded at random
-
-cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
-    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
-    unsigned char kind[MAX_ARRAYS]
-    unsigned char size[MAX_ARRAYS]  # of an element
-    bint f64, coded                 # computed in float64; some array but g is stored as another type
-    int direct                      # DIRECT_P: it is bfloat16, and nothing is made of it; DIRECT_STATES: none is not
-    bint crowded                    # g is read, modulo 4096, where p or a state was written just before
-    void* p                         # the parameter and its dtype as they were when the plan was made
-    void* descr
-    Py_ssize_t n, work              # n: elements; work: the number of its Work and of its Progress
-    Py_ssize_t index                # of the tensor in the plan
-    Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
-    Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
-    Py_ssize_t rows                 # that the first index counts
-    double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL
-    scalar_t scale                  # used where its own norm is limited
-    scalar_t catch_up               # of a row that lags
-    bint lags
-
-cdef struct Progress:               # of the tensors that share a Work: of one group, after the same number of steps
-    Py_ssize_t group, t             # t: steps taken
-    Py_ssize_t tensors              # how many they are
-    double carry
-    bint f64, given                 # given: they have gradients in this step
-
-cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint f64, scaled, clipped
-    int rounding
-    bint uniform                    # one step for the prox of all elements
-    tile_t penalty[MAX_PENALTIES]
-    tile_t slope[MAX_ROWS]          # penalties by row: what the gradient is, what the prox leaves
-    tile_t prox[MAX_PENALTIES]
-    tile_t shrink
-    scalar_t scale, clip, ema
-    scalars_t rule, steps, shrinks
-    scalars_t penalties[MAX_PENALTIES]
-    scalars_t slopes[MAX_ROWS]
-    scalars_t proxes[MAX_PENALTIES]
-    double factor, carry            # factor: the scale before it is rounded; carry: after this step
-    double max_norm                 # of one tensor; infinite where there is no limit
-    Py_ssize_t t, seed              # the number of this step
-
-cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
-    Py_ssize_t tensor, start, count
-
-cdef struct Tiles:                  # of one compute type
-    tile_t decode[RAW]
-    tile_t encode[RAW]
-    tile_t random[RAW]
-    tile_t sum[RAW]
-    tile_t rule[DIRECT_RANDOM + 1]  # for 0, each sum of DIRECT_P and the like, and DIRECT_RANDOM; or NULL
-    tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
-    scalar_t unit
-
-cdef struct Step:                   # what all tiles of a plan need
-    Tiles of[2]                     # for float32 and float64
-    tile_t words, swapped, join, split, leaf
-    int arrays                      # p, g and the states
-    int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
-    int step_count
-    bint zero, limited
-    bint far                        # more than a cache holds
-    Py_ssize_t tile, area           # in elements, in bytes
-    char* rows                      # a row for each thread
-    Py_ssize_t row_bytes
-
-cdef struct Tile:                   # n elements from element k on
-    void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
-    Py_ssize_t k, n
-    int direct
-    bint drawn                      # there are random bits for it
-
-
 cdef inline int native(const Tensor* t) noexcept nogil:
     return F64 if t.f64 else F32
 
@@ -137,7 +36,7 @@ cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n
         a[2] = at(t, REST, k)
         c.join(a, NULL, &n)
     else:
-        c.of[t.f64].decode[t.kind[j]](a, &c.of[t.f64].unit, &n)
+        c.of[t.f64].codec[t.kind[j]].decode(a, &c.of[t.f64].unit, &n)
 
 
 cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, Py_ssize_t number,
@@ -166,11 +65,11 @@ cdef void store(const Step* c, const Tensor* t, const Work* w, Tile* x, int j, v
     if j == P and t.data[REST] is not NULL:
         a[2] = at(t, REST, x.k)
         c.split(a, NULL, &x.n)
-    elif w.rounding == STOCHASTIC and c.of[t.f64].random[t.kind[j]] is not NULL:
+    elif w.rounding == STOCHASTIC and c.of[t.f64].codec[t.kind[j]].random is not NULL:
         a[2] = random_bits(c, t, w, x, 0 if j == P else RANDOM_EMA if j == EMA else RANDOM_STATE + j - FIRST_STATE, room)
-        c.of[t.f64].random[t.kind[j]](a, NULL, &x.n)
+        c.of[t.f64].codec[t.kind[j]].random(a, NULL, &x.n)
     else:
-        c.of[t.f64].encode[t.kind[j]](a, NULL, &x.n)
+        c.of[t.f64].codec[t.kind[j]].encode(a, NULL, &x.n)
 
 
 cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
@@ -220,7 +119,7 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
     if staged(t, w) or (t.kind[G] != to and not x.direct & DIRECT_G):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
-        of.decode[t.kind[G]](pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
+        of.codec[t.kind[G]].decode(pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
         x.a[G] = pair[0]
         if w.clipped:
             of.clip(pair, &w.clip, &x.n)
@@ -271,7 +170,7 @@ cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* ro
         store(c, t, w, x, P, x.a[P], room)
     if t.data[SHADOW] is not NULL:
         pair[0], pair[1] = x.a[P], at(t, SHADOW, k)
-        of.encode[t.kind[SHADOW]](pair, NULL, &n)
+        of.codec[t.kind[SHADOW]].encode(pair, NULL, &n)
     if c.zero:
         memset(at(t, G, k), 0, n * t.size[G])
 
@@ -353,7 +252,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
     tile = 2 * c.tile if pairs else c.tile      # only random bits take scratch
     while x.k < stop:
         x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
-        if x.k - start < 2 and x.n == tile:     # a short first tile: the rest starts on a cache line
+        if x.k - start < 2 and x.n == tile and t.block == 1:    # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, x.k) & 63) // t.size[P]
         if pairs:                               # an even number from an even one on; what is left over by itself
             if x.k % 2 or x.n == 1:

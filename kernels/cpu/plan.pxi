@@ -57,12 +57,14 @@ cdef class WholePlan(Memory):
         cdef int j
         cdef str name
         put(&of.unit, 1, f64)
-        for j, name in enumerate(SHORT):
-            of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
-            of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
-            of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
-            if j > 1:
-                of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
+        for j, row in enumerate(codecs.TYPES):
+            if row.real:
+                of.codec[j].decode = tile_of(self.table, "codecs.decode_" + row.short, f64)
+                of.codec[j].encode = tile_of(self.table, "codecs.encode_" + row.short, f64)
+            if row.stochastic:
+                of.codec[j].random = tile_of(self.table, "codecs.stochastic_" + row.short, f64)
+            if "grad" in row.holds:
+                of.codec[j].add = tile_of(self.table, "codecs.add_" + row.short, f64)
         of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
         of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
         of.fill, of.rule[0] = tile_of(self.table, "step.fill", f64), tile_of(self.table, rule, f64)
@@ -85,13 +87,14 @@ cdef class WholePlan(Memory):
         """Let all rows of a tensor stay whole; a row is what the first index selects."""
         cdef cnp.ndarray p = <cnp.ndarray>t.p
         checks.rows_array(p, self.names[t.index], checks.STORED)
+        self.whole_blocks(t)
         t.row = max(1, t.n // max(1, cnp.PyArray_DIM(p, 0))) if cnp.PyArray_NDIM(p) else 1
         if t.kind[P] != native(t):
             self.c.row_bytes = max(self.c.row_bytes, (t.row * (8 if t.f64 else 4) + 127) // 64 * 64)
 
     cdef cut(self):
         """Cut all elements into equal spans, which cross tensors: as much work for each thread, whatever the sizes."""
-        cdef Py_ssize_t k = 0, start = 0, left, take, row, span
+        cdef Py_ssize_t k = 0, start = 0, left, take, unit, span
         span = self.total // (16 * (self.total // (16 * SPAN) + 1))      # as many for each of 2, 4, 8 or 16 threads
         span = (span // 64 + 1) * 64
         self.spans = <Span*>calloc(self.total // span + 2, sizeof(Span))
@@ -105,9 +108,8 @@ cdef class WholePlan(Memory):
             left = span
             while left > 0 and k < self.count:
                 take = min(left, self.tensors[k].n - start)
-                row = self.tensors[k].row
-                if row:                         # a row that has begun is done by the same thread
-                    take = min((take + row - 1) // row * row, self.tensors[k].n - start)
+                unit = max(self.tensors[k].row, self.tensors[k].block)  # one that has begun is done by the same thread
+                take = min((take + unit - 1) // unit * unit, self.tensors[k].n - start)
                 self.spans[self.nspans].count += take
                 left -= take
                 start += take

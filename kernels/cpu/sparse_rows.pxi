@@ -50,9 +50,9 @@ cdef void add_up(const Step* c, const Tensor* t, const Rows* r, Py_ssize_t j) no
         for i in range(r.first[j], r.first[j + 1]):
             a[0], a[1] = out + k * bytes, r.values + (r.picks[i].at * r.length + k) * t.size[G]
             if i == r.first[j]:
-                of.decode[t.kind[G]](a, &of.unit, &n)
+                of.codec[t.kind[G]].decode(a, &of.unit, &n)
             else:
-                of.sum[t.kind[G]](a, NULL, &n)
+                of.codec[t.kind[G]].add(a, NULL, &n)
         k = k + n
 
 
@@ -184,6 +184,7 @@ cdef class Plan(WholePlan):
         cdef const Tensor* t = &self.tensors[i]
         self.same(t)
         self.same_rows(t)
+        self.whole_blocks(t)
         if not self.fit(t, indices, values):
             checks.row_gradient(indices, values, <object>t.p, self.names[i], self.allowed(t, G))
         self.apart_from(values, i)
@@ -198,7 +199,7 @@ cdef class Plan(WholePlan):
         a, v = indices, values
         if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p)
                 or not cnp.PyArray_ISNOTSWAPPED(a) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
-                or not native(t) <= stored(v) <= F16 or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
+                or not fits_gradient(t, stored(v)) or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
                 or not cnp.PyArray_FLAGS(p) & cnp.NPY_ARRAY_C_CONTIGUOUS):
             return False
         for i in range(1, cnp.PyArray_NDIM(p)):

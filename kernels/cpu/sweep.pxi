@@ -192,11 +192,11 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
         c.data[j] = <char*>cnp.PyArray_DATA(arrays[j])
         c.bytes[j] = cnp.PyArray_NBYTES(arrays[j])
         kind = stored(arrays[j])
-        if kind == BF16 or kind == F16:
-            c.decode[j] = tile_of(table, "codecs.decode_" + SHORT[kind], False)
+        if kind >= 0 and types[kind].coded:
+            c.decode[j] = tile_of(table, "codecs.decode_" + codecs.TYPES[kind].short, False)
             c.coded += 1
             if j == c.out:
-                c.encode = tile_of(table, "codecs.encode_" + SHORT[kind], False)
+                c.encode = tile_of(table, "codecs.encode_" + codecs.TYPES[kind].short, False)
         if isinstance(strides[j], tuple):
             c.each[j], c.period[j] = strides[j]
             spread += 1
@@ -210,7 +210,7 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
 
 cdef int take_values(Sweep* c, dict table, cnp.ndarray values) except -1:
     """Let the terms be rounded to an array."""
-    c.rounded = tile_of(table, "codecs.encode_" + SHORT[stored(values)], True)
+    c.rounded = tile_of(table, "codecs.encode_" + codecs.TYPES[stored(values)].short, True)
     c.values, c.value_size = <char*>cnp.PyArray_DATA(values), cnp.PyArray_ITEMSIZE(values)
     return 0
 

@@ -85,20 +85,30 @@ cdef class Memory:
     cdef state(self, Tensor* t, int j, a):
         """Write down a state. It is not checked again: nobody resizes an array that pyopt made."""
         cdef int kind = stored(a) if isinstance(a, cnp.ndarray) else -1
-        cdef bint fits = kind == RAW and t.kind[P] == BF16 if j == REST else F64 <= kind <= F16 and kind >= native(t)
+        cdef bint fits = kind >= 0 and (kind == types[t.kind[P]].remainder if j == REST else types[kind].state[t.f64])
         if not fits or not alike(a, <cnp.ndarray>t.p) or not a.flags.writeable:
             checks.reject(a, <object>t.p, f"{self.roles[j]} of {self.names[t.index]}", self.allowed(t, j), True)
         t.kind[j] = kind
         self.place(t, j, a)
 
     cdef tuple allowed(self, const Tensor* t, int j):
-        """Return the names of the types that an array may be stored in: none that its numbers lose bits by."""
-        return ("uint16",) if j == REST else checks.STORED[native(t):]
+        """Return the names of the types that an array may be stored in."""
+        cdef str role = "remainder" if j == REST else "grad" if j == G else "state"
+        rows = codecs.allowed(role, None if j == REST else "f64" if t.f64 else "f32")
+        return tuple([row.name for row in rows])
 
     cdef place(self, Tensor* t, int j, cnp.ndarray a):
         t.data[j], t.size[j] = <char*>cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a)
+        t.block = max(t.block, types[t.kind[j]].block)
         self.bytes += t.n * t.size[j]
         t.coded |= t.kind[j] != native(t) and j != SHADOW
+
+    cdef whole_blocks(self, const Tensor* t):
+        """Raise where a step by rows would split what is encoded together."""
+        cdef Py_ssize_t length = t.n // max(1, t.rows)
+        if length % t.block:
+            raise ValueError(f"{self.names[t.index]} has rows of {length} elements, and a state in blocks of {t.block}: "
+                             "a step by rows needs rows of whole blocks")
 
     cdef own(self):
         """Sort the memory of parameters and states, and refuse overlaps."""
@@ -203,7 +213,7 @@ cdef class Memory:
                     if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
                         checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G))
                 kind = stored(<cnp.ndarray>g)
-                if (kind < native(t) or kind > F16 or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
+                if (not fits_gradient(t, kind) or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
                         or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
                     checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G), zero)
                 data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from ..numerics import codecs
 
-KINDS = {**codecs.SHORT, "uint16": "u16"}
-SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u16": 2}
 LIBRARIES = ("torch", "cupy")  # that have a current stream of their own
-DTYPES = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<V2", "u16": "<u2"}
+KINDS = {row.name: row.short for row in codecs.TYPES}
+SIZES = {row.short: row.size for row in codecs.TYPES}
 
 
 class View(NamedTuple):
@@ -79,7 +79,7 @@ def view(a: Any, name: str) -> View:
             raise TypeError(f"{name} is a tensor on {a.device}: the parameter is on a GPU, and they must agree")
         kind = KINDS.get(str(a.dtype).removeprefix("torch."))
         if kind is None:
-            raise TypeError(f"{name} has dtype {a.dtype}: float32, float64, float16 or bfloat16 is needed")
+            raise TypeError(f"{name} has dtype {a.dtype}: {checks.either(checks.STORED)} is needed")
         return View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), kind, False)
     if isinstance(a, np.ndarray) or not hasattr(type(a), "__cuda_array_interface__"):
         raise TypeError(f"{name} is {type(a).__name__}: an array on a GPU is needed, as the parameter is one")
@@ -87,8 +87,8 @@ def view(a: Any, name: str) -> View:
     dtype = str(getattr(a, "dtype", np.dtype(given["typestr"])))
     kind = KINDS.get(dtype)
     if kind is None or given["typestr"][0] == ">":
-        raise TypeError(f"{name} has dtype {dtype} ({given['typestr']}): native float32, float64, float16 or bfloat16 "
-                        "is needed")  # fmt: skip
+        needed = checks.either(checks.STORED)
+        raise TypeError(f"{name} has dtype {dtype} ({given['typestr']}): native {needed} is needed")
     if given.get("mask") is not None:
         raise TypeError(f"{name} is masked: fill it first")
     address, readonly = given["data"]
@@ -136,7 +136,7 @@ def agree(v: View, p: View, name: str) -> None:
 
 def dtype_of(kind: str) -> np.dtype[Any]:
     """Return NumPy's dtype of a storage type; bfloat16 needs ml_dtypes."""
-    return codecs.dtype("bfloat16") if kind == "bf16" else np.dtype(DTYPES[kind])
+    return codecs.BY_SHORT[kind].dtype
 
 
 def fetched(device: Any, v: View) -> np.ndarray[Any, Any]:
@@ -168,8 +168,8 @@ class Array:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         """The CUDA array interface, version 3, without a stream: pyopt's work is on the caller's current one."""
         strides = tuple(s * self.itemsize for s in self.view.strides)
-        return {"shape": self.shape, "typestr": DTYPES[self.kind], "data": (self.view.address, False), "version": 3,
-                "strides": strides, "stream": None}  # fmt: skip
+        return {"shape": self.shape, "typestr": codecs.BY_SHORT[self.kind].typestr, "data": (self.view.address, False),
+                "version": 3, "strides": strides, "stream": None}  # fmt: skip
 
     def get(self) -> np.ndarray[Any, Any]:
         """Return the values in a NumPy array of the same strides, after all work on the device."""

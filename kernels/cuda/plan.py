@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import step
 from ..native import write
-from ..numerics import philox
+from ..numerics import codecs, philox
 from ..penalties import PENALTIES
 from ..spec import Rule
 from . import layout
@@ -220,14 +220,14 @@ class WholePlan(Tensors):
         def column(name: str, v: View | None, number: int) -> Any:
             if v is None:
                 return None
-            random = stages.rounding == "stochastic" and v.kind in ("bf16", "f16")
+            random = stages.rounding == "stochastic" and codecs.BY_SHORT[v.kind].stochastic is not None
             return Column(name, v.kind, "stochastic" if random else "nearest", number if random else 0)
 
         p = column("p", self.views[i], philox.WEIGHTS)
         names = [state.name for state in self.rule.states]
         return Combination(
             rule=self.kernel,
-            p=p if low is None else Column("p", "bf16", "remainder"),
+            p=p if low is None else Column("p", p.kind, "remainder"),
             g=Column("g", kind),
             states=tuple(
                 column(name, v, philox.STATES + j) for j, (name, v) in enumerate(zip(names, states, strict=True))

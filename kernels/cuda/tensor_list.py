@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..numerics import codecs
+from ..numerics import codecs, codecs_cuda
 from . import arrays
 from .arrays import View
 
@@ -27,13 +27,12 @@ class Found(NamedTuple):
 
 def native(p: View) -> str:
     """Return the type that a parameter is computed in."""
-    return "f64" if p.kind == "f64" else "f32"
+    return codecs.BY_SHORT[p.kind].real
 
 
-def allowed(p: View) -> tuple[str, ...]:
-    """Return the storage types of states and gradients: none that its numbers lose bits by."""
-    kinds = tuple(codecs.SHORT.values())  # the widest first
-    return kinds[kinds.index(native(p)) :]
+def allowed(p: View, role: str = "grad") -> tuple[str, ...]:
+    """Return the storage types of gradients, or of states: those that its compute type keeps all bits of."""
+    return tuple(row.short for row in codecs.allowed(role, native(p)) if row.short in codecs_cuda.CODECS)
 
 
 def _facts(grads: Sequence[Any], in_order: bool) -> list[Any] | None:
@@ -93,7 +92,7 @@ class Tensors:
                 arrays.agree(v, View(0, ((*p.shape, 1)[0] + 1,), (1,), "f64", False), label)
             else:
                 arrays.agree(v, p, label)
-            kinds = {"remainder": ("u16",), "row_decay": ("f64",)}.get(name, allowed(p))
+            kinds = {"remainder": ("u16",), "row_decay": ("f64",)}.get(name, allowed(p, "state"))
             if v.kind not in kinds:
                 raise TypeError(f"{label} is {v.kind}: {' or '.join(kinds)} is needed")
             found.append(v)

@@ -1,8 +1,10 @@
 """Storage types on the GPU: numbers of 16 bits as words, one at a time, in plain Python.
 
 bf16 goes through integers both ways, since instructions for it flush subnormal numbers or are missing before sm_80.
-Words are uint32 with the upper half zero, also where memory holds 16 bits.
+Words are uint32 with the upper half zero, also where memory holds 16 bits. CODECS has the functions of each type.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,3 +118,20 @@ def half(given, k):
     high = c if k < u4(6) else d
     word = low if k < u4(4) else high
     return u4(word >> u4(16)) if u4(k & u4(1)) != u4(0) else u4(word & u4(0xFFFF))
+
+
+class Codec(NamedTuple):
+    """A storage type. Without functions the number in memory is one, of its own width."""
+
+    word: str  # as intrinsics.py calls what lies in memory
+    widen: Any = None  # from a word to float32
+    narrow: Any = None  # from float32 to a word, to nearest
+    stochastic: Any = None  # the same, by 16 random bits
+
+
+CODECS = {
+    "f64": Codec("f64"),
+    "f32": Codec("f32"),
+    "bf16": Codec("u16", widen_bf16, narrow_bf16, stochastic_bf16),
+    "f16": Codec("u16", widen_f16, narrow_f16, stochastic_f16),
+}

@@ -22,9 +22,10 @@ def adopt(a: Any) -> Any:
     if isinstance(a, np.ndarray) or not gpu_arrays.is_tensor(a) or a.is_cuda:
         return a
     a = a.detach()
-    if str(a.dtype) == "torch.bfloat16":  # which NumPy has by another package
-        return a.view(sys.modules["torch"].uint16).numpy().view(codecs.dtype("bfloat16"))
-    return a.numpy()
+    row = codecs.BY_NAME.get(str(a.dtype).removeprefix("torch."))
+    if row is None or row.package is None:
+        return a.numpy()
+    return a.view(getattr(sys.modules["torch"], f"uint{8 * row.size}")).numpy().view(row.dtype)
 
 
 def facts(tensors: Sequence[Any]) -> list[Any]:
@@ -127,8 +128,8 @@ def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:
         if on_gpu(p):
             v = gpu_arrays.view(p, name)
             gpu_arrays.check(v, name)
-            if v.kind not in codecs.SHORT.values():
-                raise TypeError(f"{name} is {v.kind}: float64, float32, bfloat16 or float16 is needed")
+            if "param" not in codecs.BY_SHORT[v.kind].holds:
+                raise TypeError(f"{name} is {v.kind}: {checks.either(checks.STORED)} is needed")
 
 
 class Mixed:

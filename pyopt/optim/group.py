@@ -148,13 +148,17 @@ class Group:
             start = getattr(self.h, state.start) if isinstance(state.start, str) else state.start
             found.append(Place(state.name, on, shape, _storage(given, state.name, real), start))
         shadow, remainder = self.options["shadow_dtype"], self.stages.rounding == "remainder"
-        if remainder and stored == np.float16:
-            raise ValueError("rounding='remainder' for a float16 parameter: must be bfloat16, or float32 and float64")
+        row = codecs.BY_NAME[stored.name]
+        if remainder and not (row.native or row.remainder):
+            raise ValueError(
+                f"rounding='remainder' for a {row.name} parameter: must be bfloat16, or float32 and float64"
+            )
         kind = _storage(given, "ema", real)
         found.append(Place("ema", ema, shape, kind, _copy if ema else None))
         kind = codecs.dtype(shadow or "float16")
         found.append(Place("shadow", shadow is not None, shape, kind, None if shadow is None else _copy))
-        found.append(Place("remainder", remainder and stored.name == "bfloat16", shape, np.dtype(np.uint16), 0))
+        cut_off = codecs.BY_SHORT[row.remainder or "u16"].dtype
+        found.append(Place("remainder", remainder and row.remainder is not None, shape, cut_off, 0))
         found.append(Place("row_decay", True, (shape[0] + 1,) if shape else (2,), np.dtype(np.float64), None))
         return found
 
@@ -275,7 +279,7 @@ def _seed(given: Any) -> int:
 def _shadow_dtype(given: Any) -> str | None:
     if given is None:
         return None
-    allowed = ("bfloat16", "float16")
+    allowed = [row.name for row in codecs.allowed("shadow")]
     with contextlib.suppress(ValueError):
         if (name := codecs.dtype(given).name) in allowed:
             return name

@@ -77,7 +77,7 @@ class PolyakAverage:
         if since < 0 or since % self.every:
             vars(self).update(counts)
             return
-        numbers = [codecs.decode(p, np.float32) if p.itemsize == 2 else p for p in self._params]
+        numbers = [codecs.wide(p) for p in self._params]
         counts["count"] = self.count + 1
         if self._means:
             absorb(self._means, numbers, self.count, (vars(self), counts))

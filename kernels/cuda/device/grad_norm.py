@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...numerics import codecs_cuda
-from .intrinsics import REALS, Memory
-from .operands import Column, cast
+from .intrinsics import Memory
+from .operands import Column, codec
 
 LEAF = 4096
 LANES = 32
@@ -149,21 +148,9 @@ def leaf_writer(m: Memory) -> Any:
 
 def fetch(m: Memory, kind: str, n: int) -> Any:
     """Return the function that reads n neighbours of a storage type as float64."""
-    if kind in REALS:
-        read = m.load(kind, n)
-        decode = cast(m, f8)
-    else:
-        read = m.load("u16", n)
-        widen = m.adopt(codecs_cuda.widen_bf16 if kind == "bf16" else codecs_cuda.widen_f16)
-        decode = m.jit(lambda x: f8(widen(x)))
-    if n == 1:
-        return m.jit(lambda address: (decode(read(address)[0]),))
-
-    def fetched(address):  # type: ignore[no-untyped-def]
-        x0, x1, x2, x3 = read(address)
-        return decode(x0), decode(x1), decode(x2), decode(x3)
-
-    return m.jit(fetched)
+    form = codec(m, kind, "f64", n)
+    read, widen = m.load(form.word, n), form.widen
+    return m.jit(lambda address: widen(read(address)))
 
 
 def fold(m: Any) -> Any:

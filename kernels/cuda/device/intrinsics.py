@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from ...numerics import codecs_cuda, elementary, elementary_element
+from ...numerics import codecs, codecs_cuda, elementary, elementary_element
 
-SIZES = {"f32": 4, "f64": 8, "u64": 8, "u32": 4, "u16": 2}
-REALS = {"f32": np.float32, "f64": np.float64}  # what is computed in
+SIZES = {kind: int(kind[1:]) // 8 for kind in ("f32", "f64", "u64", "u32", "u16")}
+REALS = codecs.REALS
 WIDEST = 16  # bytes that one instruction moves
 
 Function = Callable[..., Any]

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...numerics import codecs_cuda
-from .intrinsics import REALS, SIZES, WIDEST, Memory
+from ...numerics import codecs, codecs_cuda
+from ...numerics.codecs_cuda import CODECS, Codec
+from .intrinsics import REALS, WIDEST, Memory
 
 u4 = np.uint32
 u8 = np.uint64
@@ -17,14 +18,14 @@ class Column(NamedTuple):
     """An array beside the elements of a tensor."""
 
     name: str
-    kind: str  # f64, f32, bf16 or f16
-    rounding: str = "nearest"  # or stochastic: 16 bits; or remainder: p in bf16
+    kind: str  # a storage type, in short
+    rounding: str = "nearest"  # or stochastic, or remainder
     number: int = 0  # of philox.py: which of the random bits are its
 
     @property
     def size(self) -> int:
         """Bytes of an element."""
-        return 2 if self.kind in ("bf16", "f16") else SIZES[self.kind]
+        return codecs.BY_SHORT[self.kind].size
 
 
 Form = tuple[str, int]  # the stem of a penalty and the number of its coefficients
@@ -52,8 +53,8 @@ class Combination(NamedTuple):
 
     @property
     def real(self) -> str:
-        """The compute type: f64 where p is, f32 else."""
-        return "f64" if self.p.kind == "f64" else "f32"
+        """The compute type: that of p."""
+        return codecs.BY_SHORT[self.p.kind].real
 
     @property
     def read(self) -> tuple[Column, ...]:
@@ -170,32 +171,54 @@ def cast(m: Memory, to: Any) -> Any:
     return m.jit(converted)
 
 
+def same(x):  # type: ignore[no-untyped-def]
+    return x
+
+
+def codec(m: Memory, kind: str, real: str, width: int) -> Codec:
+    """Return the compiled codec of a storage type: it widens to the compute type ``real`` and narrows from there.
+
+    Its first two functions take and return tuples of ``width`` numbers, ``stochastic`` one number and its bits.
+    """
+    form = CODECS[kind]
+    if form.widen is None:
+        if kind == real:
+            return form._replace(widen=m.adopt(same), narrow=m.adopt(same))
+        return form._replace(widen=each(m, cast(m, REALS[real]), width), narrow=each(m, cast(m, REALS[kind]), width))
+    to, widen, narrow = REALS[real], m.adopt(form.widen), m.adopt(form.narrow)
+    stochastic = form.stochastic and m.adopt(form.stochastic)
+    if real == "f64":
+        odd = m.adopt(codecs_cuda.odd)
+        narrow, stochastic = after(m, odd, narrow), stochastic and after(m, odd, stochastic)
+    return form._replace(
+        widen=each(m, after(m, widen, cast(m, to)), width), narrow=each(m, narrow, width), stochastic=stochastic
+    )
+
+
+def after(m: Memory, first: Any, then: Any) -> Any:
+    """Return the function that calls ``then`` on what ``first`` makes of a number, and more."""
+    return m.jit(lambda x, *more: then(first(x), *more))
+
+
 def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
-    to, size = REALS[c.real], u8(column.size)
-    if column.kind in SIZES:
-        read = m.load(column.kind, width)
-        if column.kind == c.real:
-            return m.jit(lambda a, i: read(a[k] + i * size))
-        convert = each(m, cast(m, to), width)
-        return m.jit(lambda a, i: convert(read(a[k] + i * size)))
-    read = m.load("u16", width)
+    size, form = u8(column.size), codec(m, column.kind, c.real, width)
+    read, widen = m.load(form.word, width), form.widen
     if column.rounding == "remainder":
         low, joined, transpose = c.addresses - 1, m.adopt(codecs_cuda.joined), m.transpose
         join = each(m, m.jit(lambda pair: joined(pair[0], pair[1])), width)
         return m.jit(lambda a, i: join(transpose((read(a[k] + i * size), read(a[low] + i * size)))))
-    widen = m.adopt(codecs_cuda.widen_bf16 if column.kind == "bf16" else codecs_cuda.widen_f16)
-    decode = each(m, m.jit(lambda x: to(widen(x))), width)
-    return m.jit(lambda a, i: decode(read(a[k] + i * size)))
+    return m.jit(lambda a, i: widen(read(a[k] + i * size)))
 
 
 def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
     """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
-    size = u8(column.size)
+    size, form = u8(column.size), codec(m, column.kind, c.real, width)
+    put, narrow = m.store(form.word, width), form.narrow
     if column.rounding == "stochastic":
-        return stochastic_writer(m, column, k, c.real, width)
+        return stochastic_writer(m, column, k, form, width)
     if column.rounding == "remainder":
-        put, low = m.store("u16", width), c.addresses - 1
+        low = c.addresses - 1
         top, bottom = each(m, m.adopt(codecs_cuda.upper), width), each(m, m.adopt(codecs_cuda.lower), width)
 
         def split(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
@@ -203,36 +226,17 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
             put(a[low] + i * size, bottom(values))
 
         return m.jit(split)
-    put = m.store(column.kind if column.kind in SIZES else "u16", width)
-    encode = encoder(m, column, c.real, width)
 
     def stored(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
-        put(a[k] + i * size, encode(values))
+        put(a[k] + i * size, narrow(values))
 
     return m.jit(stored)
 
 
-def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
-    """Return the function that rounds a tuple of numbers to the nearest ones of a column's type."""
-    if column.kind == real:
-        return m.jit(lambda values: values)
-    if column.kind in SIZES:
-        return each(m, cast(m, REALS[column.kind]), width)
-    narrow = m.adopt(codecs_cuda.narrow_bf16 if column.kind == "bf16" else codecs_cuda.narrow_f16)
-    if real == "f64":
-        odd = m.adopt(codecs_cuda.odd)
-        return each(m, m.jit(lambda x: narrow(odd(x))), width)
-    return each(m, narrow, width)
-
-
-def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) -> Any:
+def stochastic_writer(m: Memory, column: Column, k: int, form: Codec, width: int) -> Any:
     """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
-    put, words, half = m.store("u16", width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
-    rounded = m.adopt(codecs_cuda.stochastic_bf16 if column.kind == "bf16" else codecs_cuda.stochastic_f16)
-    if real == "f64":
-        of_float, odd = rounded, m.adopt(codecs_cuda.odd)
-        rounded = m.jit(lambda x, random: of_float(odd(x), random))
-    size, number = u8(column.size), column.number
+    put, words, half = m.store(form.word, width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
+    size, number, rounded = u8(column.size), column.number, form.stochastic
     order = m.pick(tuple(i ^ number >> 1 for i in range(4)))
     first, second = (u4(16), u4(0)) if number & 1 else (u4(0), u4(16))  # how far the bits of two neighbours stand
 
@@ -255,8 +259,8 @@ def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) 
 
 def zeros(m: Memory, column: Column, width: int) -> Any:
     """Return the function of an address that writes ``width`` zeros."""
-    put = m.store(column.kind if column.kind in SIZES else "u16", width)
-    number = REALS.get(column.kind, np.uint32)
+    word = CODECS[column.kind].word
+    put, number = m.store(word, width), REALS.get(word, np.uint32)
     nothing = m.jit(lambda: number(0))
 
     def one(address):  # type: ignore[no-untyped-def]
