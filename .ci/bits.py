@@ -60,7 +60,7 @@ def tiles():
     """Run every tile function, by its signature: what is added to the table is in here by itself."""
     folder = Path(engine.__file__).parent
     table = isa.tiles()
-    left = {key for key in table if "_bf16_" not in key}  # those: tests/test_storage.py, with ml_dtypes
+    left = {key for key in table if "_bf16_" not in key}  # those: tests/storage/test_storage.py, with ml_dtypes
     for path in sorted([*folder.glob("*.pxi"), *folder.glob("*/*.pxi")]):
         family = path.stem if path.parent == folder else path.parent.name
         for name, text in SIGNATURE.findall(path.read_text()):

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU = ["step", "rows", "clipping", "prox", "storage", "bad_arrays"]
-GPU = ["cuda_engine", "cuda_rows", "cuda_plan"]
+CPU = ["step/step", "step/rows", "step/clipping", "step/prox", "storage/storage", "step/bad_arrays"]
+GPU = ["cuda/engine", "cuda/rows", "cuda/plan"]
 KEPT = "t.data[REST] is not NULL`:\n        a[2] = at(t, REST, {})\n        "
 DEFECTS = {
     "walk.pxi": [
@@ -266,7 +266,7 @@ def build(work):
 def found(work, name, k):
     """Return how the tests find a defect; None where they do not."""
     stems = sorted(CPU if name.endswith(".pxi") else GPU, key=lambda stem: ("rows" in stem) != ("rows" in name))
-    tests = [f"{ROOT}/tests/test_{stem}.py" for stem in stems]
+    tests = [f"{ROOT}/tests/{stem.replace('/', '/test_')}.py" for stem in stems]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-c", f"{ROOT}/pyproject.toml"]
     command += ["--tb=no", "-k", "not long_time and not avx", *tests]  # one instruction set is enough
     env = {**os.environ, "PYTHONPATH": f"{work}/lib", "DEFECT": str(k), "PYTHONDONTWRITEBYTECODE": "1"}
