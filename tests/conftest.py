@@ -17,6 +17,8 @@ from pyopt.kernels import isa as instruction_sets
 from pyopt.kernels.rules import RULES
 from support.helpers import DEVICES, GRADIENTS
 
+pytest_plugins = ["support.sampling"]
+
 # the same examples in every run: a red test must stay red until its cause is gone
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
@@ -33,6 +35,12 @@ def pytest_cmdline_main(config):
     if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not worker and not by_name:
         config.option.numprocesses = "auto"
         config.option.dist = "worksteal"
+
+
+def pytest_itemcollected(item):
+    """Mark the tests that take ``torch``."""
+    if "torch" in item.fixturenames:
+        item.add_marker("torch")
 
 
 @pytest.hookimpl(trylast=True)  # the fastest to change: an outcome of the reference serves all instruction sets
@@ -86,6 +94,12 @@ def isa(request):
 )
 def by(request):
     return {"plain": "emulated"}.get(request.param, request.param)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, an oracle of some tests."""
+    return pytest.importorskip("torch", reason="torch is not installed: it is an oracle of these tests only")
 
 
 @pytest.fixture

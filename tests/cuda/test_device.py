@@ -145,8 +145,7 @@ def test_the_functional_form(gpu):
 # ---- PyTorch, on the CPU
 
 
-def test_tensors_share_their_memory():
-    torch = pytest.importorskip("torch")
+def test_tensors_share_their_memory(torch):
     p = torch.nn.Parameter(torch.linspace(-1, 1, 7))
     want = p.detach().numpy().copy()
     opt = pyopt.AdamW([p], lr=0.1)
@@ -159,9 +158,8 @@ def test_tensors_share_their_memory():
     same_bits(p.detach().numpy(), want)
 
 
-def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):
+def test_gradients_of_torch_are_told_by_their_memory(monkeypatch, torch):
     """A backward pass makes new tensors in the memory of the old ones: what a step knows of them still holds."""
-    torch = pytest.importorskip("torch")
     known = arrays_cuda.view
 
     def view(a, name):

@@ -68,6 +68,7 @@ def test_large(n, by, dtype):
     same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options))
 
 
+@pytest.mark.any_rule
 def test_a_bad_gradient_makes_the_step_none(rule, dtype, by):
     if by == "compiled" and rule.name != "adamw":
         pytest.skip("slow to compile; test_every_stage has every rule")

@@ -138,9 +138,8 @@ def test_the_host_waits_for_no_upload():
     assert len(ring.slots) == 200
 
 
-def test_gradients_that_are_new_tensors_each_step(monkeypatch):
+def test_gradients_that_are_new_tensors_each_step(monkeypatch, torch):
     """As a backward pass makes them: other memory, also aligned in another way; they need no closer look."""
-    torch = pytest.importorskip("torch")
     looked, known = [], arrays_cuda.view
 
     def view(a, name):

@@ -146,8 +146,7 @@ def test_warp_against_scipy(border):
             np.testing.assert_allclose(got[n, c], want, rtol=0, atol=1e-9)
 
 
-def test_warp_against_torch():
-    torch = pytest.importorskip("torch")
+def test_warp_against_torch(torch):
     images = images_of(np.float32, (5, 3, 24, 37))
     theta = np.random.default_rng(3).normal(0, 0.8, (5, 2, 3)).astype(np.float32)
     grid = torch.nn.functional.affine_grid(torch.from_numpy(theta), (5, 3, 21, 40), align_corners=False)

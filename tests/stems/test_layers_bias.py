@@ -41,8 +41,7 @@ def test_bits_of_the_reference(isa, storage, threads, layer):
             same_bits(dbias, want[1], f"dbias of {label}")
 
 
-def test_torch_agrees(dtype, layer):
-    torch = pytest.importorskip("torch")
+def test_torch_agrees(dtype, layer, torch):
     module, form, forward, backward = layer
     for shape in ((37, 5), (6, 3, 67)):
         x, dy = (tame(shape, dtype, i) * dtype(3) for i in (1, 2))

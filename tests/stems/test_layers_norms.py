@@ -126,8 +126,7 @@ def close(got, want, dtype, label=""):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm_agrees_with_torch(dtype, training, affine):
-    torch = pytest.importorskip("torch")
+def test_batch_norm_agrees_with_torch(dtype, training, affine, torch):
     for shape in ((37, 5), (6, 3, 4, 5), (4, 2, 9), (70, 3, 33)):
         x, dy, weight, bias = batch(tame, shape, dtype)
         x = x * dtype(3) + dtype(2)
@@ -149,8 +148,7 @@ def test_batch_norm_agrees_with_torch(dtype, training, affine):
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_layer_norm_agrees_with_torch(dtype, affine):
-    torch = pytest.importorskip("torch")
+def test_layer_norm_agrees_with_torch(dtype, affine, torch):
     for shape in ((37, 5), (6, 3, 67), (9,)):
         x, dy = (some(tame, shape, dtype, i) * dtype(3) + dtype(1) for i in (1, 2))
         weight, bias = (tame(shape[-1], dtype, i) for i in (3, 4))

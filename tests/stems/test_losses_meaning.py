@@ -50,8 +50,7 @@ def compare(torch, loss, given, got, dtype, label):
 
 
 @pytest.mark.parametrize("name", sorted(ELEMENTWISE))
-def test_torch_agrees(name, dtype):
-    torch = pytest.importorskip("torch")
+def test_torch_agrees(name, dtype, torch):
     x, y = (a.reshape(40, 7) for a in inputs(name, 280, dtype))
     if name == "poisson":
         y = np.floor(np.abs(y) * 3)
@@ -64,8 +63,7 @@ def test_torch_agrees(name, dtype):
         compare(torch, want, given, got, dtype, f"{reduction} {options}")
 
 
-def test_torch_agrees_on_pos_weight(dtype):
-    torch = pytest.importorskip("torch")
+def test_torch_agrees_on_pos_weight(dtype, torch):
     x, y = (a.reshape(40, 7) for a in inputs("binary_cross_entropy", 280, dtype))
     given, target = torch.from_numpy(x.copy()).requires_grad_(), torch.from_numpy(y)
     for pos in (3.0, weights(7), weights(40, 7)):
@@ -75,8 +73,7 @@ def test_torch_agrees_on_pos_weight(dtype):
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_torch_agrees_on_softmax_cross_entropy(dtype, soft):
-    torch = pytest.importorskip("torch")
+def test_torch_agrees_on_softmax_cross_entropy(dtype, soft, torch):
     for rows, classes in ((5, 3), (300, 10), (64, 1000)):
         z, target = tame((rows, classes), dtype) * dtype(4), labels(rows, classes)
         target[1::4] = 2

@@ -101,8 +101,7 @@ def test_the_norm_of_float32_does_not_overflow(isa):
     assert opt.grad_norm == pytest.approx(3e38 * math.sqrt(5000), rel=1e-6)
 
 
-def test_like_torch():
-    torch = pytest.importorskip("torch")
+def test_like_torch(torch):
     grads = [tame(n, np.float64, n) for n in SIZES if n]
     tensors = [torch.nn.Parameter(torch.zeros(g.size, dtype=torch.float64)) for g in grads]
     for tensor, g in zip(tensors, grads, strict=True):
@@ -119,6 +118,7 @@ def test_like_torch():
 
 @pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("place", [0, 4096, 40_008])
+@pytest.mark.any_rule
 def test_a_non_finite_gradient_makes_the_step_none(rule, dtype, isa, wrong, place):
     params = [tame(n, dtype, n) for n in (7, 40_009)]
     good, bad = gradients(params, 2, make=tame)

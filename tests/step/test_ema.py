@@ -35,6 +35,7 @@ def test_bits_are_those_of_the_reference(rule, dtype, isa):
             same(run(rule, params, grads, by=isa, threads=threads, **options), want, f"{threads} threads, {options}")
 
 
+@pytest.mark.any_rule
 def test_it_does_not_change_the_parameters(rule, dtype, isa):
     params = [tame(300, dtype)]
     grads = gradients(params, 2)

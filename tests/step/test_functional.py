@@ -53,6 +53,7 @@ def test_same_bits_as_the_optimizer(rule, dtype):
                     same({state.name: array}, {state.name: opt.state[i][state.name]}, f"{hypers}")
 
 
+@pytest.mark.any_rule
 def test_stages(rule, dtype):
     hypers, penalty = everything(rule), [some_penalty(kind) for kind in GRADIENTS.values()]
     params, theirs = [wild(300, dtype)], [wild(300, dtype)]
@@ -76,9 +77,8 @@ def test_states_that_are_off_are_not_looked_at():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rmsprop", "adam", "adamw"])
-def test_order_of_arguments_is_that_of_torch(name):
+def test_order_of_arguments_is_that_of_torch(name, torch):
     """Lists come by position, in torch's order; sgd, which counts no steps there, has state_steps last as well."""
-    pytest.importorskip("torch", reason="torch is not installed: it is an oracle of this test only")
     theirs = inspect.signature(getattr(importlib.import_module(f"torch.optim.{name}"), name)).parameters
     ours = inspect.signature(getattr(functional, name)).parameters
     lists = [key for key, value in ours.items() if value.kind != value.KEYWORD_ONLY]
@@ -93,8 +93,7 @@ def test_order_of_arguments_is_that_of_torch(name):
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])
-def test_adam_against_torch(amsgrad):
-    torch = pytest.importorskip("torch", reason="torch is not installed: it is an oracle of this test only")
+def test_adam_against_torch(amsgrad, torch):
     from torch.optim.adam import adam
 
     arrays = [[tame(7, np.float64, i) for i in range(2)] for _ in range(2)]

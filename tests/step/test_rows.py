@@ -99,8 +99,7 @@ def test_a_decay_to_nothing_is_caught_up_at_once(isa):
     assert not np.delete(p, 3, axis=0).any()
 
 
-def test_sparse_adam_of_torch(isa):
-    torch = pytest.importorskip("torch")
+def test_sparse_adam_of_torch(isa, torch):
     p = tame((ROWS, WIDTH), np.float64)
     weight = torch.tensor(p.copy(), requires_grad=True)
     theirs = torch.optim.SparseAdam([weight], lr=0.1, betas=(0.8, 0.9), eps=1e-13)
@@ -220,6 +219,7 @@ def test_steps_of_all_of_some_and_of_rows_in_any_order(name, isa, seed):
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 0), (3, 2, 700), (4, 9001)])
+@pytest.mark.any_rule
 def test_rows_of_any_shape(rule, dtype, isa, shape):
     runs = []
     for by in ("reference", isa):

@@ -40,6 +40,7 @@ def test_from_memory(rule, dtype):
             same(run(rule, params, grads, by=by, threads=threads, **hypers), want, f"{by}, {threads} threads")
 
 
+@pytest.mark.any_rule
 def test_many_tensors(rule, dtype, isa):
     sizes = np.random.default_rng(0).integers(0, 300, 400)
     params = arrays(sizes, dtype)
@@ -86,6 +87,7 @@ def layouts(dtype):
 
 
 @pytest.mark.parametrize("layout", layouts(np.float32))
+@pytest.mark.any_rule
 def test_dense_memory_in_any_order(rule, dtype, isa, layout):
     p = layouts(dtype)[layout]
     hypers = everything(rule)

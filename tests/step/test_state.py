@@ -156,6 +156,7 @@ def test_order_of_the_dict_does_not_count(rule):
     same(outcome(opt), want)
 
 
+@pytest.mark.any_rule
 def test_shape_of_torch(rule):
     opt, _ = setup(rule, np.float32)
     snapshot = opt.state_dict()
@@ -206,6 +207,7 @@ def test_hyper_parameters_written_between_steps_act_as_from_the_start(rule, dtyp
         same(outcome(got), outcome(want))
 
 
+@pytest.mark.any_rule
 def test_groups_added_later_start_at_their_first_step(rule, dtype):
     a, b = wild(50, dtype), wild(60, dtype)
     opt = make(rule, [a], **everything(rule))
@@ -400,6 +402,7 @@ def test_repr_names_every_hyper_parameter(rule):
         assert len(re.findall(rf"^ +{hyper.name}: ", repr(opt), re.MULTILINE)) == 2
 
 
+@pytest.mark.any_rule
 def test_states_lie_in_memory_as_their_parameter(rule, dtype):
     """One short first tile then aligns all of them, and no two are a little apart modulo 4096."""
     opt, params = setup(rule, dtype)

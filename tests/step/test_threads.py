@@ -114,6 +114,7 @@ def test_quota_of_a_container(tmp_path, files, want):
 # ---- Python threads
 
 
+@pytest.mark.any_rule
 def test_two_optimizers_at_once(rule):
     """They share nothing but the pool of threads."""
     params = [[tame(LARGE, np.float32, i)] for i in range(2)]
@@ -137,6 +138,7 @@ def test_two_optimizers_at_once(rule):
 
 
 @pytest.mark.parametrize("meddle", [False, True])
+@pytest.mark.any_rule
 def test_one_optimizer_in_two_threads(rule, meddle):
     """One steps; the other one is told so, or waits for the GIL. The steps that were taken are those that count."""
     p, g = tame(2_000_000, np.float32), tame(2_000_000, np.float32, 1)

@@ -31,11 +31,6 @@ CHANGES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed: it is an oracle of these tests only")
-
-
 def value(hyper):
     """Return a strategy for one hyper-parameter, over its whole range."""
     if isinstance(hyper.default, bool):

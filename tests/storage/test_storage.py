@@ -122,6 +122,7 @@ def test_views_that_start_anywhere(rule, isa, kind, first):
         same(outcome(opt), want)
 
 
+@pytest.mark.any_rule
 def test_any_order_of_axes(rule, isa):
     p = stored(12 * 35, BF16).reshape(12, 35)
     g = stored(12 * 35, BF16, 1).reshape(12, 35)
@@ -131,6 +132,7 @@ def test_any_order_of_axes(rule, isa):
         same(run(rule, [order(p)], [[order(g)]], by=isa, **options), want)
 
 
+@pytest.mark.any_rule
 def test_all_kinds_in_one_optimizer(rule, isa):
     kinds = [F32, BF16, F64, F16, F32, BF16]
     params = [stored(n, kind, n) for n, kind in zip((300, 129, 70, 1000, 0, 1), kinds, strict=True)]

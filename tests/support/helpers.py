@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import itertools
@@ -40,10 +41,15 @@ def tame(shape, dtype, seed=0):
 
 def wild(n, dtype, seed=0):
     """Return random numbers of all kinds: mostly normal ones, and every kind of special one among them."""
+    return (kept_wild if n < 2000 else fresh_wild)(n, np.dtype(dtype), seed).copy()
+
+
+def fresh_wild(n, dtype, seed):
+    """Make random numbers of all kinds."""
     rng = np.random.default_rng(seed)
     if np.dtype(dtype).itemsize == 2:
         some = rng.integers(0, 1 << 16, n, dtype=np.uint16).view(dtype)  # subnormal float16 numbers, too
-        return np.where(rng.random(n) < 0.1, some, codecs.encode(wild(n, np.float32, seed), np.dtype(dtype)))
+        return np.where(rng.random(n) < 0.1, some, codecs.encode(wild(n, np.float32, seed), dtype))
     info, word = np.finfo(dtype), {4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]
     specials = [0.0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, info.max, -info.max, info.eps, 1.0, -1.0]
     with np.errstate(over="ignore"):
@@ -56,6 +62,9 @@ def wild(n, dtype, seed=0):
         ]
         kinds = [kind.astype(dtype) for kind in kinds]
     return np.choose(rng.choice(len(kinds), n, p=[0.6, 0.16, 0.08, 0.08, 0.08]), kinds)
+
+
+kept_wild = functools.lru_cache(4096)(fresh_wild)  # each instruction set asks for the same
 
 
 def gradients(params, steps, seed=100, make=wild):

@@ -58,8 +58,7 @@ def test_every_weight_counts_the_same():
     assert (mean.count, mean.updates) == (19, 40)
 
 
-def test_like_torch():
-    torch = pytest.importorskip("torch")
+def test_like_torch(torch):
     layer = torch.nn.Linear(4, 3, dtype=torch.float64)
     theirs, mine = torch.optim.swa_utils.AveragedModel(layer), None
     params = [p.detach().numpy() for p in layer.parameters()]  # the same memory

@@ -32,8 +32,7 @@ def test_it_halves_after_a_skipped_step_and_doubles_after_an_interval():
     assert seen == [1024, 512, 512, 1024, 1024, 512]
 
 
-def test_like_torch():
-    torch = pytest.importorskip("torch")
+def test_like_torch(torch):
     scaler, theirs = pyopt.DynamicLossScale(64.0, 3.0, 0.25, 3), torch.amp.GradScaler("cpu", 64.0, 3.0, 0.25, 3)
     p = torch.nn.Parameter(torch.ones(2))
     optimizer, opt = torch.optim.SGD([p], lr=0.1), pyopt.SGD([np.ones(2, np.float32)], lr=0.1)

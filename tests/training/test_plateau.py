@@ -34,8 +34,7 @@ def metrics(seed, steps=80):
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
 @pytest.mark.parametrize("seed", range(2))
-def test_like_torch(mode, threshold_mode, seed):
-    torch = pytest.importorskip("torch", reason="torch is not installed: it is an oracle of these tests only")
+def test_like_torch(mode, threshold_mode, seed, torch):
     reduced = 0
     for factor, patience, threshold, cooldown, min_lr, eps in itertools.product(
         (0.5, 0.0), (0, 3), (1e-4, 0.05), (0, 2), (0.0, 0.03, [0.01, 0.15]), (1e-8, 0.02)
@@ -55,10 +54,9 @@ def test_like_torch(mode, threshold_mode, seed):
     assert reduced > 20
 
 
-def test_defaults_are_those_of_torch():
+def test_defaults_are_those_of_torch(torch):
     import inspect
 
-    torch = pytest.importorskip("torch")
     theirs = inspect.signature(torch.optim.lr_scheduler.ReduceLROnPlateau).parameters
     ours = inspect.signature(ReduceOnPlateau).parameters
     assert [(name, p.default) for name, p in ours.items()] == [(name, p.default) for name, p in theirs.items()]

@@ -5,12 +5,6 @@ import pytest
 
 from pyopt import schedules as s
 
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed: it is an oracle of these tests only")
-
-
 IN_TORCH = {
     "InverseTime": (s.InverseTime(0.3, 0.5, 4), lambda t, o: t.LambdaLR(o, lambda k: 1 / (1 + 0.5 * (k / 4))), 40),
     "InverseTime, staircase": (
