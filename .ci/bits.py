@@ -72,7 +72,7 @@ def tiles():
     """Run every tile function, by its signature: what is added to the table is in here by itself."""
     folder = Path(pyopt.kernels.__file__).parent
     table = isa.tiles()
-    left = {key for key in table if "_bf16_" not in key}  # those: tests/test_storage.py, with ml_dtypes
+    left = {key for key in table if "_bf16_" not in key}  # those: tests/storage/test_storage.py, with ml_dtypes
     stems = [*folder.glob("*.pxi"), *folder.glob("*/*.pxi"), *folder.glob("*/*_element.py")]
     for path in sorted(stems, key=lambda path: str(path).replace("_element.py", ".pxi")):
         family = path.stem if path.parent in (folder, folder / "numerics") else path.parent.name

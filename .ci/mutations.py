@@ -5,6 +5,7 @@ are built at once into a temporary folder, each behind its number, and a variabl
 there. A crash and a step that never ends are findings too. One that no test finds makes the exit status 1.
 
     python .ci/mutations.py             # or with the numbers of some
+    python .ci/mutations.py --check     # only whether each still has its one place in the sources
 """
 
 import os
@@ -17,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU = ["step", "rows", "clipping", "prox", "storage", "bad_arrays"]
-GPU = ["cuda_engine", "cuda_rows", "cuda_plan"]
+CPU = ["step/step", "step/rows", "step/clipping", "step/prox", "storage/storage", "step/bad_arrays"]
+GPU = ["cuda/engine", "cuda/rows", "cuda/plan"]
 KEPT = "t.data[REST] is not NULL`:\n        a[2] = at(t, REST, {})\n        "
 DEFECTS = {
     "cpu/pipeline.pxi": [
@@ -230,13 +231,22 @@ DEFECTS = {
 }
 
 
+def misplaced():
+    """Return a line for each defect that does not have exactly one place in the sources."""
+    found = []
+    for name, defects in DEFECTS.items():
+        path = ROOT / "kernels" / name
+        text = path.read_text() if path.exists() else ""
+        counts = [(old, text.count(old.replace("`", ""))) for old, _ in defects]
+        found += [f"{name} has {old!r} {count} times" for old, count in counts if count != 1]
+    return found
+
+
 def seeded(name, first):
     """Return a source with its defects behind the numbers from ``first`` on."""
     text, spots = (ROOT / "kernels" / name).read_text(), []
     for k, (old, new) in enumerate(DEFECTS[name], first):
         ahead, inner, behind = ("", old, "") if new is None else old.split("`")
-        if text.count(ahead + inner + behind) != 1:
-            sys.exit(f"{name} has {old!r} {text.count(ahead + inner + behind)} times")
         spots.append((text.index(ahead + inner + behind) + len(ahead), inner, k, new))
     for start, inner, k, new in sorted(spots, reverse=True):
         cast = "<bint>" if name.endswith(".pxi") and re.search("True|False|not | [!<=]", new or "") else ""
@@ -266,9 +276,9 @@ def build(work):
 def found(work, name, k):
     """Return how the tests find a defect; None where they do not."""
     stems = sorted(CPU if name.endswith(".pxi") else GPU, key=lambda stem: ("rows" in stem) != ("rows" in name))
-    tests = [f"{ROOT}/tests/test_{stem}.py" for stem in stems]
+    tests = [f"{ROOT}/tests/{stem.replace('/', '/test_')}.py" for stem in stems]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-c", f"{ROOT}/pyproject.toml"]
-    command += ["--tb=no", "-k", "not long_time and not avx", *tests]  # one instruction set is enough
+    command += ["-n0", "--sample=all", "--tb=no", "-k", "not long_time and not avx", *tests]  # one instruction set
     env = {**os.environ, "PYTHONPATH": f"{work}/lib", "DEFECT": str(k), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=1200, check=False)
@@ -281,6 +291,11 @@ def found(work, name, k):
 
 
 def main():
+    if wrong := misplaced():
+        sys.exit("\n".join(wrong))
+    if sys.argv[1:] == ["--check"]:
+        print(f"{sum(map(len, DEFECTS.values()))} defects, each with its place")
+        return
     names = [(name, old, new) for name, defects in DEFECTS.items() for old, new in defects]
     wanted = [int(k) for k in sys.argv[1:]] or range(1, len(names) + 1)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:

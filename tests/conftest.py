@@ -1,42 +1,59 @@
 """Fixtures that every file of tests shares: what the registry has, and the settings that a test may change."""
 
-import sys
+import os
 from contextlib import nullcontext
-from pathlib import Path
+
+# Processes share the processors: a thread of the engine that waits must sleep, not spin on what another process needs.
+# OpenMP reads this once, when the engine is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hypothesis
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, golden.py and contract.py
-pytest.register_assert_rewrite("cli_runs", "helpers", "contract")
+import pyopt
+from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.numerics import codecs
+from pyopt.kernels.rules import RULES
+from support.helpers import DEVICES, GRADIENTS
 
-import pyopt  # noqa: E402
-from helpers import DEVICES, GRADIENTS  # noqa: E402
-from pyopt.kernels.cpu import isa as instruction_sets  # noqa: E402
-from pyopt.kernels.numerics import codecs  # noqa: E402
-from pyopt.kernels.rules import RULES  # noqa: E402
+pytest_plugins = ["support.sampling"]
 
 # the same examples in every run: a red test must stay red until its cause is gone
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 
 
-STEPS = {"clipping", "ema", "prox", "rows", "rules", "scheduled_hypers", "step", "storage"}  # files that devices join
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run in as many processes as there are processors, but for a few tests by name or where -n says how many.
+
+    As addopts this would be for the benches too, which must have the machine for themselves.
+    """
+    worker = hasattr(config, "workerinput")
+    by_name = any("::" in name for name in config.args)
+    if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not worker and not by_name:
+        config.option.numprocesses = "auto"
+        config.option.dist = "worksteal"
 
 
-def pytest_collection_modifyitems(config, items):
-    """Let devices take part in the tests of steps only: tiles, losses and layers run on the CPU."""
-    left = [
-        item
-        for item in items
-        if getattr(item, "callspec", None) is not None
-        and item.callspec.params.get("isa") in DEVICES
-        and (item.path.stem.removeprefix("test_") not in STEPS or item.name.startswith(("test_tile", "test_accumul")))
-    ]
-    config.hook.pytest_deselected(items=left)
-    gone = set(map(id, left))
-    items[:] = [item for item in items if id(item) not in gone]
+def pytest_itemcollected(item):
+    """Mark the tests that take ``torch``."""
+    if "torch" in item.fixturenames:
+        item.add_marker("torch")
+
+
+@pytest.hookimpl(trylast=True)  # the fastest to change: an outcome of the reference serves all instruction sets
+def pytest_generate_tests(metafunc):
+    """Parametrise ``isa``: the instruction sets of this machine, and in tests of whole steps the devices."""
+    if "isa" in metafunc.fixturenames:
+        devices = [pytest.param(x, marks=getattr(pytest.mark, x)) for x in DEVICES]
+        marked = metafunc.definition.get_closest_marker("devices")
+        metafunc.parametrize(
+            "isa",
+            [*instruction_sets.available(), *(devices if marked and marked.args != (False,) else [])],
+            indirect=True,
+        )
 
 
 @pytest.fixture(params=sorted(RULES))
@@ -65,9 +82,7 @@ def storage(request):
     return codecs.dtype(request.param).type
 
 
-@pytest.fixture(
-    params=[*instruction_sets.available(), *(pytest.param(x, marks=getattr(pytest.mark, x)) for x in DEVICES)]
-)
+@pytest.fixture
 def isa(request):
     """The name of each instruction set that this machine runs, in use during the test, and of devices."""
     with nullcontext() if request.param in DEVICES else instruction_sets.use(request.param):
@@ -79,6 +94,12 @@ def isa(request):
 )
 def by(request):
     return {"plain": "emulated"}.get(request.param, request.param)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, an oracle of some tests."""
+    return pytest.importorskip("torch", reason="torch is not installed: it is an oracle of these tests only")
 
 
 @pytest.fixture

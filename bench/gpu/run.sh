@@ -16,8 +16,8 @@ mkdir -p "$(dirname "$out")"
 status=0
 workers=() # most of the time goes into compiling
 if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 12); fi
-timeout 170 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -m gpu tests/test_gpu.py tests \
-    --ignore=tests/test_estimators.py 2>&1 | tee "$out.tests" || status=$?
+timeout 170 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -m gpu tests/cuda/test_gpu.py tests \
+    --ignore=tests/estimators/test_estimators.py 2>&1 | tee "$out.tests" || status=$?
 timeout 50 "$python" -m bench.gpu.small || status=$? # compiles what the sanitizers are to see
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do

@@ -45,3 +45,6 @@ __all__ = [
     "Step",
     "WarmupStableDecay",
 ]
+
+for _name in __all__:  # pickles name what users import, wherever the class lies
+    globals()[_name].__module__ = __name__
