@@ -6,7 +6,6 @@ import importlib
 import inspect
 import math
 import pkgutil
-import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
@@ -108,7 +107,7 @@ class State:
     start: float | str = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rule:
     """An optimizer's update.
 
@@ -116,8 +115,7 @@ class Rule:
     ``scalars(h, t, carry)`` returns its scalars in that order, and the next carry, in float64 with +, -, *, /, sqrt and
     ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. A last scalar
     called ``decay``, which ``scalars`` leaves out, is what a decoupled decay multiplies the old p by; 1 where it is
-    coupled. The kernels are those of the stem that ``reference`` stands in: a rule may be another's update under
-    another decay.
+    coupled. ``base`` is the rule whose update this is, under another decay; None for an update of its own.
 
     A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``step(h)`` returns it,
     but for what differs from element to element; there ``steps(...)`` returns it for each, from some of the new states,
@@ -135,6 +133,8 @@ class Rule:
     step: Callable[[Any], float] = lambda h: h.lr
     steps: Callable[..., Any] | None = None
     memoryless: Callable[[Any], bool] = lambda h: False
+    base: Rule | None = None
+    doc: str | None = None
     decays: bool = field(init=False)  # whether the update takes ``decay``
     all_hypers: tuple[Hyper, ...] = field(init=False)
     Values: type[Any] = field(init=False)
@@ -156,20 +156,35 @@ class Rule:
         defaults = [h.default for h in self.all_hypers]
         values = namedtuple("Values", names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024
         object.__setattr__(self, "Values", values)
+        object.__setattr__(self, "doc", inspect.cleandoc(self.doc or ""))
 
-    @property
-    def doc(self) -> str:
-        """The documentation of the rule."""
-        return inspect.getdoc(sys.modules[f"{__package__}.rules.{self.name}"]) or ""
+    def __repr__(self) -> str:
+        return f"<rule {self.name}>"
+
+    def __reduce__(self) -> Any:
+        return _rule, (self.name,)
 
     def hyper(self, name: str) -> Hyper:
         """Return the hyper-parameter called ``name``."""
         return next(h for h in self.all_hypers if h.name == name)
 
     @property
+    def update(self) -> Rule:
+        """The rule whose update this is: engines take it, so that rules which share one share its kernels."""
+        return self.base or self
+
+    @property
     def kernel(self) -> str:
-        """The stem of the three forms of the update."""
-        return self.reference.__module__.rpartition(".")[2]
+        """The stem of the forms of the update."""
+        return self.update.name
+
+    def tile(self, form: str = "") -> str:
+        """Return the key of a tile: of the update, or of ``form``, such as ``steps``."""
+        return f"rules.{_form(self.kernel, form)}"
+
+    def element(self, form: str = "") -> Callable[..., Any]:
+        """Return the update, or ``form``, on one element."""
+        return _element(self.reference.__module__, _form(self.kernel, form))
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -185,6 +200,22 @@ class Rule:
     def steps_arguments(self) -> tuple[str, ...]:
         """The parameters of ``steps`` in all three forms."""
         return _arguments(self.steps) if self.steps is not None else ()
+
+
+def _rule(name: str) -> Rule:
+    """Return the rule of a stem: what a pickled one is read back as."""
+    from .rules import RULES
+
+    return RULES[name]  # type: ignore[no-any-return]
+
+
+def _form(stem: str, form: str) -> str:
+    return f"{stem}_{form}" if form else stem
+
+
+def _element(module: str, name: str) -> Callable[..., Any]:
+    """Return a function on one element, from the file that has those of a stem's module."""
+    return getattr(importlib.import_module(f"{module}_cuda"), name)  # type: ignore[no-any-return]
 
 
 def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -228,6 +259,21 @@ class Penalty:
         """Return the coefficients as the kernels take them."""
         raise NotImplementedError
 
+    @classmethod
+    def coefficients(cls) -> int:
+        """Return how many numbers ``scalars`` returns."""
+        return len(_arguments(cls.shrink)) - 3 if cls.by_row else len(_arguments(cls.proximal)) - 2
+
+    @classmethod
+    def tile(cls, form: str) -> str:
+        """Return the key of a tile: of ``value``, ``gradient``, ``prox``, ``slope`` or ``shrink``."""
+        return f"penalties.{cls.stem}_{form}"
+
+    @classmethod
+    def element(cls, form: str) -> Callable[..., Any]:
+        """Return ``gradient``, ``prox``, ``slope`` or ``shrink`` on one element or one row."""
+        return _element(cls.__module__, f"{cls.stem}_{form}")
+
     def max_step(self) -> float:
         """Return the step below which the proximal point is unique; infinite for a convex penalty."""
         return math.inf
@@ -254,7 +300,7 @@ class Penalty:
             rows = (len(p) if p.ndim else 1) if self.by_row else p.size
             size = max(1, p.size // max(1, rows))
             sizes = (rows, size) if self.by_row else (rows,)
-            name, strides = f"penalties.{self.stem}_value", (size * p.itemsize,)
+            name, strides = self.tile("value"), (size * p.itemsize,)
             total += engine.sweep(isa.tiles(), name, (p,), strides, sizes, self.scalars(), True) if p.size else 0.0
         return total
 

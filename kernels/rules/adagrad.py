@@ -51,4 +51,5 @@ RULE = Rule(
         Hyper("eps", 1e-10),
     ),
     decay="coupled",
+    doc=__doc__,
 )

@@ -66,4 +66,5 @@ RULE = Rule(
         Hyper("amsgrad", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )

@@ -69,4 +69,5 @@ RULE = Rule(
         Hyper("centered", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )

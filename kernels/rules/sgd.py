@@ -76,4 +76,5 @@ RULE = Rule(
         Hyper("nesterov", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )
