@@ -79,6 +79,11 @@ def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> N
         )
 
 
+def gradients_of(p: np.ndarray[Any, Any]) -> tuple[str, ...]:
+    """Return the types that states and gradients of ``p`` may be stored in: none that its numbers lose bits by."""
+    return STORED[STORED.index(np.dtype(codecs.compute(p.dtype)).name) :]
+
+
 def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool = False) -> NoReturn:
     """Raise the error that says why ``a``, to be of one of ``dtypes``, does not go with the parameter ``p``."""
     like(a, p, name, dtypes)
@@ -121,6 +126,13 @@ def row_indices(indices: Any, rows: int, name: str) -> None:
         raise TypeError(f"indices are {_short(indices)}: a vector of integers is needed")
     if len(indices) and not (indices.min() >= 0 and indices.max() < rows):  # as those of uint64 that do not fit
         raise ValueError(f"indices from {indices.min()} to {indices.max()}: must be in [0, {rows}), the rows of {name}")
+
+
+def beside(own: Any, states: int, name: str) -> None:
+    """Raise where there is not one state beside a parameter for each of its rule's, or a scale, which none has yet."""
+    if len(own.states) != states or any(scale is not None for scale in own.scales):
+        have = f"{len(own.states)} states, scales {own.scales}"
+        raise ValueError(f"{have} for {name}: {states} states without scales are needed")
 
 
 def row_decay(a: Any, rows: int, name: str) -> None:

@@ -20,7 +20,8 @@ from .kernels.cpu import engine, isa
 from .kernels.numerics import codecs
 from .kernels.rules import RULES
 from .kernels.spec import Rule
-from .optim.group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from .kernels.step import Beside, Request
+from .optim.group import GRAD_SCALE, OPTIONS, ZERO_GRADS, ParamGroup
 
 
 def _functional(rule: Rule) -> Callable[..., None]:
@@ -36,7 +37,7 @@ def _functional(rule: Rule) -> Callable[..., None]:
             if not is_list(given[name]):
                 raise TypeError(f"{name} is {type(given[name]).__name__}: a list of arrays is needed")
         params = list(given["params"])
-        group = Group(rule, _hypers(rule, given))
+        group = ParamGroup(rule, _hypers(rule, given))
         steps = _steps(given["state_steps"], len(params))
         taken = [int(step.item()) for step in steps]
         columns = [
@@ -44,13 +45,11 @@ def _functional(rule: Rule) -> Callable[..., None]:
             for name, on in zip(lists, group.structure[0], strict=True)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
-        states = [[*(column[i] for column in columns), *[None] * len(PLACES)] for i in range(len(params))]
-        scale = GRAD_SCALE.check(given["grad_scale"])
-        stages = [group.stages]
-        plan = make_plan(
-            f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
-        )
-        plan.step(given["grads"], Given([group], scale), ZERO_GRADS.check(given["zero_grads"]))
+        beside = [Beside(tuple(column[i] for column in columns)) for i in range(len(params))]
+        request = Request([group.group], GRAD_SCALE.check(given["grad_scale"]), ZERO_GRADS.check(given["zero_grads"]))
+        carries = list(map(float, taken))
+        plan = make_plan(names, params, beside, request.groups, [0] * len(params), taken, carries)
+        plan.step(given["grads"], request)
         for step, t in zip(steps, plan.progress()[0], strict=True):
             step[...] = t
 

@@ -45,7 +45,6 @@ ctypedef union scalars_t:           # those of one tile
     double d[16]
 
 cdef enum:
-    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder; philox.py numbers 7 of them
     MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     MAX_ROWS = 2                    # of them by row
@@ -72,14 +71,16 @@ cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
 
 
 include "threads.pxi"
+include "types.pxi"
 include "pipeline.pxi"
 include "arrays.pxi"
 include "sweep.pxi"
 include "per_model.pxi"
 include "grad_norm.pxi"
 include "tensor_list.pxi"
-include "plan.pxi"
+include "works.pxi"
 include "sparse_rows.pxi"
+include "plan.pxi"
 
 
 def features():

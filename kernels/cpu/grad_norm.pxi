@@ -1,6 +1,6 @@
 # The norm of the gradients: leaves of the tree of reductions.py, which cross tensors.
-cdef void measure_leaves(const Step* c, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
-                         Py_ssize_t stop) noexcept nogil:
+cdef void measure_leaves(const StepContext* c, const Tensor* tensors, Py_ssize_t count, double* partial,
+                         Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
     """Fill the leaves `first` to `stop` with sums of squares; 0 for a tensor without a gradient."""
     cdef Py_ssize_t low = 0, high = count, middle, start, n
     cdef const Tensor* t
@@ -32,7 +32,7 @@ cdef void measure_leaves(const Step* c, const Tensor* tensors, Py_ssize_t count,
     restore_mode(mode)
 
 
-cdef bint all_finite(const Step* c, const Tensor* t) noexcept nogil:
+cdef bint all_finite(const StepContext* c, const Tensor* t) noexcept nogil:
     """Look at each element: the squares of finite float64 numbers may overflow."""
     cdef Py_ssize_t k = 0, n
     cdef double found = 0

@@ -1,105 +1,4 @@
 # The step on the CPU: the stages of step.py in their order, a tile at a time.
-cdef enum:                          # storage types, those of codecs.NAMES in their order
-    F64, F32, BF16, F16, RAW        # RAW: 16 bits without a codec
-
-cdef enum:                          # places in Tensor.data; states stand between G and EMA
-    P, G, FIRST_STATE
-    EMA = MAX_ARRAYS - 3
-    SHADOW = MAX_ARRAYS - 2
-    REST = MAX_ARRAYS - 1           # of rounding with remainder
-
-cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
-    AREA_G, AREA_STEPS, AREA_P, AREA_EMA, AREA_STATE
-    AREA_RANDOM = AREA_G            # after the rule and the prox, or where the rule needs neither of these two
-    AREA_SWAPPED = AREA_STEPS
-
-cdef enum:
-    NEAREST, STOCHASTIC, REMAINDER  # codecs.ROUNDINGS
-
-cdef enum:                          # philox.py: numbers of arrays
-    RANDOM_STATE = 1
-    RANDOM_EMA = 7
-
-cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.py
-    DIRECT_P = 1
-    DIRECT_G = 2
-    DIRECT_STATES = 4
-    DIRECT_ALL = 7                  # two elements at a time
-    DIRECT_RANDOM = DIRECT_ALL | 8  # the same, rounded at random
-
-cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
-    char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
-    unsigned char kind[MAX_ARRAYS]
-    unsigned char size[MAX_ARRAYS]  # of an element
-    bint f64, coded                 # computed in float64; some array but g is stored as another type
-    int direct                      # DIRECT_P: it is bfloat16, and nothing is made of it; DIRECT_STATES: none is not
-    bint crowded                    # g is read, modulo 4096, where p or a state was written just before
-    void* p                         # the parameter and its dtype as they were when the plan was made
-    void* descr
-    Py_ssize_t n, work              # n: elements; work: the number of its Work and of its Progress
-    Py_ssize_t index                # of the tensor in the plan
-    Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
-    Py_ssize_t leaf                 # the number of leaves of the norm in the tensors before
-    Py_ssize_t rows                 # that the first index counts
-    double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL
-    scalar_t scale                  # used where its own norm is limited
-    scalar_t catch_up               # of a row that lags
-    bint lags
-
-cdef struct Progress:               # of the tensors that share a Work: of one group, after the same number of steps
-    Py_ssize_t group, t             # t: steps taken
-    Py_ssize_t tensors              # how many they are
-    double carry
-    bint f64, given                 # given: they have gradients in this step
-
-cdef struct Work:                   # what the tiles of some tensors need besides their arrays
-    bint f64, scaled, clipped
-    int rounding
-    bint uniform                    # one step for the prox of all elements
-    tile_t penalty[MAX_PENALTIES]
-    tile_t slope[MAX_ROWS]          # penalties by row: what the gradient is, what the prox leaves
-    tile_t prox[MAX_PENALTIES]
-    tile_t shrink
-    scalar_t scale, clip, ema
-    scalars_t rule, steps, shrinks
-    scalars_t penalties[MAX_PENALTIES]
-    scalars_t slopes[MAX_ROWS]
-    scalars_t proxes[MAX_PENALTIES]
-    double factor, carry            # factor: the scale before it is rounded; carry: after this step
-    double max_norm                 # of one tensor; infinite where there is no limit
-    Py_ssize_t t, seed              # the number of this step
-
-cdef struct Span:                   # `count` elements from `start` of `tensor` on, into the next tensors
-    Py_ssize_t tensor, start, count
-
-cdef struct Tiles:                  # of one compute type
-    tile_t decode[RAW]
-    tile_t encode[RAW]
-    tile_t random[RAW]
-    tile_t sum[RAW]
-    tile_t rule[DIRECT_RANDOM + 1]  # for 0, each sum of DIRECT_P and the like, and DIRECT_RANDOM; or NULL
-    tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
-    scalar_t unit
-
-cdef struct Step:                   # what all tiles of a plan need
-    Tiles of[2]                     # for float32 and float64
-    tile_t words, swapped, join, split, leaf
-    int arrays                      # p, g and the states
-    int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
-    int step_count
-    bint zero, limited
-    bint far                        # more than a cache holds
-    Py_ssize_t tile, area           # in elements, in bytes
-    char* rows                      # a row for each thread
-    Py_ssize_t row_bytes
-
-cdef struct Tile:                   # n elements from element k on
-    void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
-    Py_ssize_t k, n
-    int direct
-    bint drawn                      # there are random bits for it
-
-
 cdef inline int native(const Tensor* t) noexcept nogil:
     return F64 if t.f64 else F32
 
@@ -113,7 +12,7 @@ cdef inline char* beside(const Tensor* t, Py_ssize_t k, char* scratch) noexcept 
     return scratch + ((<size_t>at(t, P, k) - <size_t>scratch) & 448)
 
 
-cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+cdef inline void expect(const StepContext* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
     """Prefetch part of p and the states."""
     cdef int j
     for j in range(c.arrays):
@@ -121,7 +20,7 @@ cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t
             prefetch_row(at(t, j, k), n * t.size[j])
 
 
-cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+cdef inline void expect_all(const StepContext* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
     """Prefetch part of all arrays, from memory while the processor computes."""
     cdef int j
     for j in range(MAX_ARRAYS):
@@ -129,7 +28,7 @@ cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssi
             prefetch_row(at(t, j, k), n * t.size[j])
 
 
-cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
+cdef void load(const StepContext* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
     """Decode part of an array; p with the bits that were cut off, where they are kept."""
     cdef void* a[3]
     a[0], a[1] = out, at(t, j, k)
@@ -140,7 +39,7 @@ cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n
         c.of[t.f64].decode[t.kind[j]](a, &c.of[t.f64].unit, &n)
 
 
-cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, Py_ssize_t number,
+cdef char* random_bits(const StepContext* c, const Tensor* t, const Work* w, TileView* x, Py_ssize_t number,
                        char* room) noexcept nogil:
     """Return the random bits of a tile for array ``number``."""
     cdef void* a[2]
@@ -159,7 +58,8 @@ cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, P
     return <char*>a[0] + 2 * (x.k % 8)
 
 
-cdef void store(const Step* c, const Tensor* t, const Work* w, Tile* x, int j, void* values, char* room) noexcept nogil:
+cdef void store(const StepContext* c, const Tensor* t, const Work* w, TileView* x, int j, void* values,
+                char* room) noexcept nogil:
     """Encode a tile of an array, rounded as the group wants it."""
     cdef void* a[3]
     a[0], a[1] = values, at(t, j, x.k)
@@ -178,7 +78,7 @@ cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
     return w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL or t.crowded
 
 
-cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept nogil:
+cdef inline int direct(const StepContext* c, const Tensor* t, const Work* w) noexcept nogil:
     """Return what the rule decodes and encodes itself, where it can: what no other stage has to see in between."""
     cdef int found = 0
     if not t.direct and t.kind[G] != BF16:      # as in most plans: at once
@@ -192,7 +92,7 @@ cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept n
     return found if c.of[t.f64].rule[found] is not NULL else 0
 
 
-cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room) noexcept nogil:
+cdef void gather(const StepContext* c, const Tensor* t, TileView* x, char* row, char* room) noexcept nogil:
     """Let ``x`` point to the arrays in the compute type, ``row`` to the decoded row, if there is one."""
     cdef int j, to = native(t)
     for j in range(c.arrays):
@@ -209,10 +109,10 @@ cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room)
         c.of[t.f64].decay(x.a, &t.catch_up, &x.n)
 
 
-cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const scalar_t* slopes,
+cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
                  char* room) noexcept nogil:
     """The stages from the gradient to the new p: all that see each element alone."""
-    cdef const Tiles* of = &c.of[t.f64]
+    cdef const TileTable* of = &c.of[t.f64]
     cdef void* pair[2]
     cdef void* a[MAX_ARRAYS]
     cdef int i = 0, j, to = native(t)
@@ -253,9 +153,9 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
                 store(c, t, w, x, j, x.a[j], room)
 
 
-cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* room) noexcept nogil:
+cdef void after(const StepContext* c, const Tensor* t, const Work* w, TileView* x, char* room) noexcept nogil:
     """The stages that see the finished p."""
-    cdef const Tiles* of = &c.of[t.f64]
+    cdef const TileTable* of = &c.of[t.f64]
     cdef void* pair[2]
     cdef Py_ssize_t k = x.k, n = x.n
     cdef int to = native(t)
@@ -276,7 +176,7 @@ cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* ro
         memset(at(t, G, k), 0, n * t.size[G])
 
 
-cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
+cdef void row_factor(const StepContext* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
                      scalar_t* out) noexcept nogil:
     """Let ``of`` make a factor of a row's sum of squares."""
     cdef double squares, factor
@@ -290,13 +190,13 @@ cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const
     put(out, factor, t.f64)
 
 
-cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
+cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
                    char* kept) noexcept nogil:
     """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits.
 
     ``ahead``: fetch the next row meanwhile.
     """
-    cdef Tile x
+    cdef TileView x
     cdef char* row = at(t, P, start)
     cdef char* room
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + t.row, n = t.row
@@ -335,10 +235,10 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
         x.k = x.k + x.n
 
 
-cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
+cdef void walk(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
                char* kept) noexcept nogil:
     """All stages, one tile or one row of one tensor after another."""
-    cdef Tile x
+    cdef TileView x
     cdef char* room
     cdef int form
     cdef bint pairs
@@ -369,7 +269,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
         x.k = x.k + x.n
 
 
-cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:
+cdef void run_span(const StepContext* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:
     cdef scratch_t scratch                      # on the stack of the thread that runs this span
     cdef Py_ssize_t left = s.count, start = s.start, k = s.tensor, n
     cdef uint64_t mode = ieee_mode()
@@ -384,12 +284,12 @@ cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span
     restore_mode(mode)
 
 
-cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
+cdef void catch_up(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
     """Decay a row by what it has missed."""
     cdef scratch_t scratch
     cdef scalar_t factor
     cdef Py_ssize_t length = t.n // t.rows, stop = (row + 1) * length
-    cdef Tile x
+    cdef TileView x
     cdef void* a[1]
     cdef uint64_t mode
     if t.decayed[row] == t.decayed[t.rows]:

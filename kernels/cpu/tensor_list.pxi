@@ -10,72 +10,66 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef class Memory:
-    """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
+cdef class TensorList:
+    """Parameters, what stands beside them and, at each step, their gradients: every write path is checked here."""
     cdef Tensor* tensors
-    cdef Progress* taken            # the steps taken by those that share a Work: the first `ntaken`
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
-    cdef Py_ssize_t count, ntaken, nowned, nleaves, total, bytes
+    cdef Py_ssize_t count, nowned, nleaves, total, bytes
     cdef int narrays                # p, g and the states of the rule
     cdef bint coded, sparse         # some tensor is, or has rows that may lag
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
     cdef bint mixed                 # since they were put together a gradient has come or gone
-    cdef tuple names, params, states
-    cdef dict roles                 # the names of places
+    cdef tuple names, params, beside
+    cdef dict roles                 # their names
 
-    def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
+    def __cinit__(self, tuple arrays, names, params, beside):
         cdef Py_ssize_t i
-        cdef tuple own = table[rule][2]
-        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
-        self.narrays = len(own)
+        self.names, self.params, self.beside = tuple(names), tuple(params), tuple(beside)
+        self.narrays = len(arrays)
         if self.narrays > EMA:
-            raise ValueError(f"{rule} has {self.narrays - 2} states: at most {EMA - 2} are possible")
-        self.roles = {**dict(enumerate(own)), EMA: "ema", SHADOW: "shadow", REST: "remainder"}
+            raise ValueError(f"a rule of {self.narrays - FIRST_STATE} states: at most {MAX_STATES} are possible")
+        self.roles = {**dict(enumerate(arrays)), EMA: "ema", SHADOW: "shadow", REST: "remainder"}
         check_parameters(self.names, self.params)
         self.count = len(self.params)
         self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
-        self.taken = <Progress*>calloc(self.count + 1, sizeof(Progress))
-        if self.tensors is NULL or self.taken is NULL:
+        if self.tensors is NULL:
             raise MemoryError
         for i in range(self.count):
-            self.tensors[i].index = self.tensors[i].work = i
-            self.lay(&self.tensors[i], self.params[i], self.states[i])
-            self.taken[i] = Progress(groups[i], steps[i], 1, carries[i], self.tensors[i].f64, False)
-        self.ntaken, self.mixed = self.count, True
+            self.tensors[i].index = i
+            self.record(&self.tensors[i], self.params[i], self.beside[i])
+        self.mixed = True
         self.own()
 
     def __dealloc__(self):
         free(self.tensors)
-        free(self.taken)
         free(self.owned)
         free(self.given)
 
-    cdef lay(self, Tensor* t, cnp.ndarray p, tuple states):
-        """Write down where a parameter and its states are."""
+    cdef record(self, Tensor* t, cnp.ndarray p, own):
+        """Write down where a parameter is, and what stands beside it."""
         cdef int j
-        cdef list places = [*range(FIRST_STATE, self.narrays), EMA, SHADOW, REST]
-        cdef Py_ssize_t last = len(states) - 1  # negative indices are off here
         t.p, t.descr, t.n = <void*>p, <void*>cnp.PyArray_DESCR(p), cnp.PyArray_SIZE(p)
         t.kind[P] = stored(p)
         t.f64 = t.kind[P] == F64
         t.rows = rows_of(p)
-        if last != len(places):
-            raise ValueError(f"{last} states for {self.names[t.index]}: {[self.roles[j] for j in places]}")
+        checks.beside(own, self.narrays - FIRST_STATE, self.names[t.index])
         self.place(t, P, p)
         t.kind[G], t.size[G] = t.kind[P], t.size[P]
-        for j, state in zip(places, states):
-            if state is not None:
-                self.state(t, j, state)
+        for j, state in enumerate(own.states, FIRST_STATE):
+            self.state(t, j, state)
+        self.state(t, EMA, own.ema)
+        self.state(t, SHADOW, own.shadow)
+        self.state(t, REST, own.remainder)
         if t.kind[P] == BF16 and t.data[EMA] is NULL and t.data[SHADOW] is NULL:
             t.direct = DIRECT_P
         kinds = {t.kind[j] for j in range(FIRST_STATE, self.narrays) if t.data[j] is not NULL}
         if kinds == {BF16} or (not kinds and t.direct):
             t.direct |= DIRECT_STATES
-        if states[last] is not None:
-            checks.row_decay(states[last], t.rows, f"row_decay of {self.names[t.index]}")
+        if own.row_decay is not None:
+            checks.row_decay(own.row_decay, t.rows, f"row_decay of {self.names[t.index]}")
             self.sparse = True
-            t.decayed = <double*>cnp.PyArray_DATA(states[last])
+            t.decayed = <double*>cnp.PyArray_DATA(own.row_decay)
         self.total += t.n
         t.leaf = self.nleaves
         self.nleaves += (t.n + LEAF - 1) // LEAF
@@ -83,7 +77,9 @@ cdef class Memory:
         self.coded |= t.coded
 
     cdef state(self, Tensor* t, int j, a):
-        """Write down a state. It is not checked again: nobody resizes an array that pyopt made."""
+        """Write down a state, where it is on. It is not checked again: nobody resizes an array that pyopt made."""
+        if a is None:
+            return
         cdef int kind = stored(a) if isinstance(a, cnp.ndarray) else -1
         cdef bint fits = kind == RAW and t.kind[P] == BF16 if j == REST else F64 <= kind <= F16 and kind >= native(t)
         if not fits or not alike(a, <cnp.ndarray>t.p) or not a.flags.writeable:
@@ -230,3 +226,32 @@ cdef class Memory:
         """Raise where a parameter no longer has the rows that it had when the plan was made."""
         if rows_of(<cnp.ndarray>t.p) != t.rows:
             checks.changed(<cnp.ndarray>t.p, self.names[t.index])
+
+    cdef check_rows(self, const Tensor* t, indices, values):
+        """Raise where a step of the rows ``indices`` of a tensor cannot take the gradients ``values``."""
+        self.same(t)
+        self.same_rows(t)
+        if not self.fit(t, indices, values):
+            checks.row_gradient(indices, values, <object>t.p, self.names[t.index], self.allowed(t, G))
+        self.apart_from(values, t.index)
+
+    cdef bint fit(self, const Tensor* t, indices, values):
+        """Whether all is as it should be; False where only ``checks`` can tell."""
+        cdef cnp.ndarray p = <cnp.ndarray>t.p, a, v
+        cdef int needed = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED, i
+        cdef Py_ssize_t k
+        if type(indices) is not cnp.ndarray or type(values) is not cnp.ndarray or cnp.PyArray_NDIM(p) == 0:
+            return False
+        a, v = indices, values
+        if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p)
+                or not cnp.PyArray_ISNOTSWAPPED(a) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
+                or not native(t) <= stored(v) <= F16 or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
+                or not cnp.PyArray_FLAGS(p) & cnp.NPY_ARRAY_C_CONTIGUOUS):
+            return False
+        for i in range(1, cnp.PyArray_NDIM(p)):
+            if cnp.PyArray_DIM(v, i) != cnp.PyArray_DIM(p, i):
+                return False
+        for k in range(cnp.PyArray_DIM(a, 0)):
+            if not 0 <= (<int64_t*>cnp.PyArray_DATA(a))[k] < t.rows:
+                return False
+        return True

@@ -16,10 +16,12 @@ from ..arrays.gpu import adopt, adopted, integers
 from ..kernels.cpu import engine
 from ..kernels.rules import RULES
 from ..kernels.spec import Hyper, Rule
+from ..kernels.step import SLOTS, Beside, Request
 from ..training.loss_scale import DynamicLossScale
-from .assembly import Made
+from .assembly import Assembly
 from .checkpoint import brief, group_values, moved, read_states, snapshot
-from .group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from .group import GRAD_SCALE, OPTIONS, ZERO_GRADS, ParamGroup
+from .slots import filled, slots
 
 Params = Iterable[Any]
 
@@ -88,7 +90,7 @@ class Optimizer:
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
-        cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
+        cls._state_names = [*(state.name for state in cls.rule.states), *SLOTS]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         hypers = [inspect.Parameter(h.name, kind, default=h.default) for h in cls.rule.all_hypers]
         cls.__signature__ = inspect.Signature(
@@ -117,7 +119,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = engine.Guard()
-        self._made = Made([], [], [], [], [], None)
+        self._made = Assembly([], [], [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
         self._tensors = False  # whether a parameter came as a tensor of PyTorch in this process's memory
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
@@ -142,11 +144,11 @@ class Optimizer:
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"the names {twice} are used twice")
         values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
-        new = Group(self.rule, values)
-        steps, carries = had.plan.progress() if had.plan is not None else ([], [])
-        states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
-        made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
-                       [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        new = ParamGroup(self.rule, values)
+        steps, carries = had.plan.progress() if had.names else ([], [])
+        beside = [*had.beside, *[Beside.nothing(self.rule)] * len(arrays)]
+        made = Assembly.of([*had.groups, new], [*had.own, arrays], names, beside,
+                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         self._tensors |= any(map(adopted, arrays))
         self.param_groups.append({"params": arrays, "param_names": tuple(name for name, _ in pairs), **values})
         self._made = made
@@ -217,32 +219,31 @@ class Optimizer:
             raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
         if self._tensors:
             grads = [adopt(g) for g in grads]
-        made, scale, *limits = self._refresh(grad_scale)
         if zero_grads is not True and zero_grads is not False:
             zero_grads = ZERO_GRADS.check(zero_grads)
-        made.plan.step(grads, Given(made.groups, scale), zero_grads, *limits)
+        made, request = self._refresh(grad_scale, zero_grads)
+        made.plan.step(grads, request)
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
     def _step_rows(self, indices: Any, values: Array, param: str | int | None,
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
-        made, scale, *limits = self._refresh(grad_scale)
+        made, request = self._refresh(grad_scale)
         i = made.position(param)
         group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
-        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
+        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
         rows, values = integers(indices), adopt(values)
-        if lazy != 1 and made.states[i][-1] is None:
+        if lazy != 1 and made.beside[i].row_decay is None:
             made.plan.check_rows(i, rows, values)
-            states = [[*row] for row in made.states]
-            p = made.params[i]
-            states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
-            made = self._made = made.over(states)
-        made.plan.step_rows(i, rows, values, Given(made.groups, scale), lazy, *limits)
+            p, beside = made.params[i], [*made.beside]
+            beside[i] = beside[i]._replace(row_decay=near(p, np.ones(slots(group, p).row_decay.shape)))
+            made = self._made = made.over(beside)
+        made.plan.step_rows(i, rows, values, request, lazy)
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
-    def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
-        """Take over what was written to the groups; return what was made of it, and the scale and limits of a step."""
+    def _refresh(self, grad_scale: float | DynamicLossScale, zero: bool = False) -> tuple[Assembly, Request]:
+        """Take over what was written to the groups; return what was made of it, and what the step is asked for."""
         scaler = grad_scale if isinstance(grad_scale, DynamicLossScale) else None
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
@@ -250,12 +251,12 @@ class Optimizer:
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
-            made = self._made = made.over(made.states)
+            made = self._made = made.over(made.beside)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
-        return made, scale, largest, skip
+        return made, Request([group.group for group in made.groups], scale, zero, largest, skip)
 
-    def _intact(self) -> Made:
+    def _intact(self) -> Assembly:
         """Return what was made of the groups; ValueError where their list is another one."""
         made = self._made
         if len(self.param_groups) != len(made.own):
@@ -281,8 +282,7 @@ class Optimizer:
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
-        if hasattr(made.plan, "refresh"):
-            made.plan.refresh(Given(made.groups, 1.0))
+        made.plan.refresh([group.group for group in made.groups])
 
     def to(self, params: Params) -> None:
         """Step these arrays from now on: copies of the parameters on another device, in their order.
@@ -302,10 +302,10 @@ class Optimizer:
         if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
-        states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
+        beside = [moved(p, arrays) for p, arrays in zip(new, had.beside, strict=True)]
         left = iter(new)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
-        made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
+        made = Assembly.of(had.groups, own, had.names, beside, *had.plan.progress())
         for values, arrays in zip(self.param_groups, own, strict=True):
             values["params"] = arrays
         self._made, self._tensors = made, any(map(adopted, new))
@@ -316,12 +316,12 @@ class Optimizer:
 
         None where neither a limit of a norm nor ``skip_nonfinite`` asked for it.
         """
-        return self._made.plan.norm  # type: ignore[no-any-return]
+        return self._made.plan.norm
 
     @property
     def skipped(self) -> bool:
         """Whether the last step was none, because a gradient was infinite or NaN."""
-        return self._made.plan.skipped  # type: ignore[no-any-return]
+        return self._made.plan.skipped
 
     def ema_params(self) -> list[Array]:
         """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
@@ -354,13 +354,13 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._beside(self._made.states)
+        return self._described(self._made.beside)
 
-    def _beside(self, states: Sequence[Sequence[Array | None]]) -> list[dict[str, Any]]:
+    def _described(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
         return [
             {"step": t, "carry": carry}
-            | {name: array for name, array in zip(self._state_names, own, strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), states, strict=True)
+            | {name: array for name, array in zip(self._state_names, own.flat(), strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), beside, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -374,10 +374,10 @@ class Optimizer:
     def _snapshot(self) -> dict[str, Any]:
         made = self._intact()
         values = [dict(group) for group in self.param_groups]
-        groups = [Group(self.rule, each) for each in values]
+        groups = [ParamGroup(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
-        states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
-        return snapshot(self.rule, self._beside(states), values)
+        beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
+        return snapshot(self.rule, self._described(beside), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
@@ -391,10 +391,10 @@ class Optimizer:
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         values = group_values(state_dict, self.rule, self.param_groups)
-        groups = [Group(self.rule, value) for value in values]
+        groups = [ParamGroup(self.rule, value) for value in values]
         had = self._made
-        states, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
-        made = Made.of(groups, had.own, had.names, states, steps, carries)
+        beside, steps, carries = read_states(state_dict["state"], groups, had.own, had.names)
+        made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
         self._made, self.param_groups = made, values
 
     def __reduce__(self) -> Any:

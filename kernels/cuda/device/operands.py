@@ -2,112 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...numerics import codecs_cuda
-from .intrinsics import REALS, SIZES, WIDEST, Memory
+from ..variant import Operand, Variant
+from .intrinsics import REALS, SIZES, Target
 
 u4 = np.uint32
 u8 = np.uint64
 
 
-class Column(NamedTuple):
-    """An array beside the elements of a tensor."""
-
-    name: str
-    kind: str  # f64, f32, bf16 or f16
-    rounding: str = "nearest"  # or stochastic: 16 bits; or remainder: p in bf16
-    number: int = 0  # of philox.py: which of the random bits are its
-
-    @property
-    def size(self) -> int:
-        """Bytes of an element."""
-        return 2 if self.kind in ("bf16", "f16") else SIZES[self.kind]
-
-
-Form = tuple[str, int]  # the stem of a penalty and the number of its coefficients
-
-
-class Combination(NamedTuple):
-    """What an update kernel is made for. None among the states stands for one that is off."""
-
-    rule: str
-    p: Column
-    g: Column
-    states: tuple[Column | None, ...]
-    ema: Column | None = None
-    shadow: Column | None = None
-    penalties: tuple[Form, ...] = ()
-    proxes: tuple[Form, ...] = ()
-    uniform: bool = True  # one step for the proximal forms of all elements
-    slopes: tuple[Form, ...] = ()  # of penalties by row
-    shrink: Form | None = None  # the proximal form by row
-    scalars: int = 0  # of the rule
-    clip: bool = False
-    zero: bool = False
-    picked: bool = False  # some rows of one tensor, whose gradients stand in another order
-    lagging: bool = False  # rows that have missed some decay
-
-    @property
-    def real(self) -> str:
-        """The compute type: f64 where p is, f32 else."""
-        return "f64" if self.p.kind == "f64" else "f32"
-
-    @property
-    def read(self) -> tuple[Column, ...]:
-        """The columns that are read, p and g first."""
-        return (self.p, self.g, *(c for c in (*self.states, self.ema) if c is not None))
-
-    @property
-    def written(self) -> tuple[Column, ...]:
-        """The columns that are written, p first."""
-        return (self.p, *self.read[2:], *((self.shadow,) if self.shadow is not None else ()))
-
-    @property
-    def addresses(self) -> int:
-        """Addresses of a tensor: of p, the remainder of p, g, the states, the EMA and the shadow, where there are."""
-        return len(self.read) + (self.shadow is not None) + (self.p.rounding == "remainder")
-
-    @property
-    def width(self) -> int:
-        """Elements that a thread takes at a time: 16 bytes of the narrowest column."""
-        return WIDEST // min(c.size for c in (*self.read, *self.written))
-
-    @property
-    def by_row(self) -> bool:
-        """Whether a block must take whole rows."""
-        return bool(self.slopes) or self.shrink is not None or self.picked
-
-    @property
-    def proximal(self) -> bool:
-        """Whether a stage needs the step of a proximal form."""
-        return bool(self.proxes) or self.shrink is not None
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether a column is rounded by random bits, for which a vector must be one block of them."""
-        return any(c.rounding == "stochastic" for c in self.written)
-
-    @property
-    def record(self) -> int:
-        """Words of a tensor in the table: an even number, so that each starts at a multiple of 16 bytes."""
-        words = self.addresses + 1 + 3 * self.by_row  # without that of g; number and row; whole_rows.py has three more
-        return (words + 1) // 2 * 2
-
-    @property
-    def name(self) -> str:
-        """A name in words that linkers take."""
-        words = [self.rule, *(f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in
-                 (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
-        words += [stem for stem, _ in (*self.penalties, *self.slopes)]
-        words += [f"prox_{stem}" for stem, _ in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
-        flags = "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
-        return "_".join(words + [word for word in flags if getattr(self, word)])
-
-
-def columns(m: Memory, readers: list[Any]) -> Any:
+def columns(m: Target, readers: list[Any]) -> Any:
     """Return the function of (addresses, element) that calls all ``readers`` and returns a tuple of their results."""
     last = readers[-1]
     if len(readers) == 1:
@@ -116,7 +23,7 @@ def columns(m: Memory, readers: list[Any]) -> Any:
     return m.jit(lambda a, i: (*before(a, i), last(a, i)))
 
 
-def writers(m: Memory, all: list[Any]) -> Any:
+def writers(m: Target, all: list[Any]) -> Any:
     """Return the function that calls all writers with the values of their column."""
     last, k = all[-1], len(all) - 1
 
@@ -134,7 +41,7 @@ def writers(m: Memory, all: list[Any]) -> Any:
     return m.jit(written)
 
 
-def each(m: Memory, function: Any, width: int) -> Any:
+def each(m: Target, function: Any, width: int) -> Any:
     """Return the function of (a tuple of ``width``, more) that calls ``function`` on each element, and more."""
 
     def one(x, *more):  # type: ignore[no-untyped-def]
@@ -153,7 +60,7 @@ def each(m: Memory, function: Any, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
-def every(m: Memory, function: Any, count: int) -> Any:
+def every(m: Target, function: Any, count: int) -> Any:
     """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
     if count == 0:
         return m.jit(lambda x: ())
@@ -161,7 +68,7 @@ def every(m: Memory, function: Any, count: int) -> Any:
     return m.jit(lambda x: (*before(x), function(x[last])))
 
 
-def cast(m: Memory, to: Any) -> Any:
+def cast(m: Target, to: Any) -> Any:
     """Return the function that converts a number to a type of NumPy."""
 
     def converted(x):  # type: ignore[no-untyped-def]
@@ -170,7 +77,7 @@ def cast(m: Memory, to: Any) -> Any:
     return m.jit(converted)
 
 
-def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+def reader(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
     to, size = REALS[c.real], u8(column.size)
     if column.kind in SIZES:
@@ -189,7 +96,7 @@ def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     return m.jit(lambda a, i: decode(read(a[k] + i * size)))
 
 
-def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+def writer(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
     """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
     size = u8(column.size)
     if column.rounding == "stochastic":
@@ -212,7 +119,7 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     return m.jit(stored)
 
 
-def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
+def encoder(m: Target, column: Operand, real: str, width: int) -> Any:
     """Return the function that rounds a tuple of numbers to the nearest ones of a column's type."""
     if column.kind == real:
         return m.jit(lambda values: values)
@@ -225,7 +132,7 @@ def encoder(m: Memory, column: Column, real: str, width: int) -> Any:
     return each(m, narrow, width)
 
 
-def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) -> Any:
+def stochastic_writer(m: Target, column: Operand, k: int, real: str, width: int) -> Any:
     """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
     put, words, half = m.store("u16", width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
     rounded = m.adopt(codecs_cuda.stochastic_bf16 if column.kind == "bf16" else codecs_cuda.stochastic_f16)
@@ -253,7 +160,7 @@ def stochastic_writer(m: Memory, column: Column, k: int, real: str, width: int) 
     return m.jit({1: one, 8: eight}[width])
 
 
-def zeros(m: Memory, column: Column, width: int) -> Any:
+def zeros(m: Target, column: Operand, width: int) -> Any:
     """Return the function of an address that writes ``width`` zeros."""
     put = m.store(column.kind if column.kind in SIZES else "u16", width)
     number = REALS.get(column.kind, np.uint32)
@@ -276,7 +183,7 @@ def zeros(m: Memory, column: Column, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
-def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
+def spread(m: Target, width: int, vector: Any, single: Any) -> Any:
     """Return the function of (what, thread, threads, head, length) that takes the elements of a row.
 
     ``vector(what, i)`` takes ``width`` of them from ``i`` on, ``single(what, i)`` one. ``head`` elements stand before
@@ -298,7 +205,7 @@ def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
     return m.jit(along)
 
 
-def head(m: Memory, width: int) -> Any:
+def head(m: Target, width: int) -> Any:
     """Return the function of (first, begin): how many elements from ``begin`` on stand before an aligned vector.
 
     ``first`` is the first aligned element of the tensor; ``width`` or more, and the result ``width``, where none is.
