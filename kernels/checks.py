@@ -7,7 +7,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import view
 from .numerics import codecs
+from .view import View
 
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))
@@ -90,6 +92,16 @@ def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], ze
     if zero and not a.flags.writeable:
         raise ValueError(f"{name} is read-only: this step writes to it")
     raise ValueError(f"{name} does not go with the parameter: {a.__array_interface__}, {p.__array_interface__}")
+
+
+def reject_view(v: View, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool) -> NoReturn:
+    """Raise the error that says why a view, of one of ``dtypes``, does not go with the parameter ``p``."""
+    kinds = [view.KINDS[dtype] for dtype in dtypes]
+    if v.kind not in kinds:
+        raise TypeError(f"{name} is {v.kind}, the parameter {p.dtype}: {' or '.join(kinds)} is needed")
+    view.check(v if zero else v._replace(readonly=False), name)
+    view.agree(v, view.of(p), name)
+    raise ValueError(f"{name} does not go with the parameter: {v}, {p.__array_interface__}")
 
 
 def changed(a: np.ndarray[Any, Any], name: str) -> NoReturn:

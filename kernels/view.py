@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .numerics import codecs
 
@@ -38,6 +40,12 @@ class View(NamedTuple):
                 return self.size == 0
             want *= length
         return True
+
+
+def of(a: np.ndarray[Any, Any]) -> View:
+    """Return where an array of NumPy's lies, of a dtype that is stored."""
+    steps = tuple(s // a.itemsize for s in a.strides)
+    return View(a.ctypes.data, a.shape, steps, KINDS[a.dtype.name], not a.flags.writeable)
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:

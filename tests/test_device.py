@@ -7,6 +7,7 @@ import pyopt
 from device import Emulated, Foreign, device
 from helpers import everything, gradients, make, same_bits, tame
 from pyopt.arrays import gpu as on_gpus
+from pyopt.kernels import view
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import tensor_list
 from pyopt.kernels.rules import RULES
@@ -22,7 +23,7 @@ def gpu(request, monkeypatch):
 
 def put(gpu, a):
     """Return an array on the device."""
-    made = gpu_arrays.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), gpu_arrays.KINDS[str(a.dtype)])
+    made = gpu_arrays.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), view.KINDS[str(a.dtype)])
     made.set(a)
     return made
 

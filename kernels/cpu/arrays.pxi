@@ -1,5 +1,6 @@
 # What an array is, found out in C at every step; checks.py says it in words.
 cdef tuple SHORT = tuple(codecs.SHORT.values())      # the storage types in the names of tiles, in the order of the enum
+cdef int[RAW + 1] SIZE = [8, 4, 2, 2, 2]             # bytes of an element
 
 
 cdef inline Py_ssize_t size_of(cnp.ndarray a) noexcept:
@@ -76,6 +77,23 @@ cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
             return False
     for i in range(nd):
         if cnp.PyArray_STRIDE(a, i) * its != cnp.PyArray_STRIDE(p, i) * mine and cnp.PyArray_DIM(p, i) > 1:
+            return size_of(p) == 0
+    return True
+
+
+cdef bint alike_view(tuple shape, tuple strides, cnp.ndarray p) except -1:
+    """Whether an array of these shape and strides, in elements, lies in memory as `p` does."""
+    cdef int i, nd = cnp.PyArray_NDIM(p)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(p), length, stride
+    if len(shape) != nd or len(strides) != nd:
+        return False
+    for i in range(nd):
+        length = shape[i]
+        if length != cnp.PyArray_DIM(p, i):
+            return False
+    for i in range(nd):
+        stride = strides[i]
+        if stride * size != cnp.PyArray_STRIDE(p, i) and cnp.PyArray_DIM(p, i) > 1:
             return size_of(p) == 0
     return True
 

@@ -10,6 +10,7 @@ cimport numpy as cnp
 
 from .. import checks
 from ..numerics import codecs
+from ..view import View
 
 cdef extern from "platform.h":
     ctypedef struct scratch_t:
@@ -72,13 +73,13 @@ cdef inline bint one(const scalar_t* x, bint f64) noexcept nogil:
 
 include "threads.pxi"
 include "types.pxi"
-include "pipeline.pxi"
 include "arrays.pxi"
-include "sweep.pxi"
-include "per_model.pxi"
-include "grad_norm.pxi"
+include "pipeline.pxi"
 include "tensor_list.pxi"
 include "works.pxi"
+include "grad_norm.pxi"
+include "sweep.pxi"
+include "per_model.pxi"
 include "sparse_rows.pxi"
 include "plan.pxi"
 
@@ -114,19 +115,3 @@ def power(double x, Py_ssize_t n):
         x = x * x
         n = n >> 1
     return y
-
-
-cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
-    return <tile_t><size_t>table[name][1 if f64 else 0]
-
-
-cdef void fill(scalars_t* out, tuple values, bint f64) except *:
-    """Round the scalars of a tile, each once."""
-    cdef Py_ssize_t i
-    if len(values) > 16:
-        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
-    for i in range(len(values)):
-        if f64:
-            out.d[i] = values[i]
-        else:
-            out.f[i] = values[i]

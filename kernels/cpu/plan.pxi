@@ -25,9 +25,9 @@ cdef class Plan:
     """All tensors of an optimizer: a ``backend.Plan``. ``table`` is a ``TILES``; see there for the other arguments."""
     cdef TensorList list
     cdef WorkTable works
+    cdef GradNorm grad_norm
     cdef SparseRows sparse
     cdef Span* spans
-    cdef double* partial            # a leaf of the norm each
     cdef Py_ssize_t nspans
     cdef int rows                   # threads that have room for one
     cdef StepContext c
@@ -41,6 +41,7 @@ cdef class Plan:
         self.table, self.sparse = table, SparseRows()
         self.list = TensorList(table[rule.tile()][2], names, params, beside)
         self.works = WorkTable(table, self.list, groups, members, steps, carries)
+        self.grad_norm = GradNorm(self.list, self.works)
         for i in range(2):
             self.tiles(&self.c.of[i], rule, i)
         self.c.words, self.c.swapped = tile_of(table, "philox.words", 0), tile_of(table, "philox.swapped", 0)
@@ -57,7 +58,6 @@ cdef class Plan:
 
     def __dealloc__(self):
         free(self.spans)
-        free(self.partial)
         free(self.c.rows)
 
     cdef tiles(self, TileTable* of, rule, bint f64):
@@ -191,8 +191,8 @@ cdef class Plan:
         self.limit(max_norm, skip)
         self.norm = None
         if self.c.limited:
-            self.measured(max_norm, threads)
-        self.skipped = skip and not self.finite(self.norm)
+            self.norm = self.grad_norm.limit(&self.c, max_norm, threads)
+        self.skipped = skip and not self.grad_norm.finite(&self.c, self.norm)
         self.c.zero = zero
         with nogil:
             if self.skipped:
@@ -207,62 +207,6 @@ cdef class Plan:
                     run_span(&self.c, tensors, works, self.spans[i], threadid())
         if not self.skipped:
             self.works.advance()
-
-    cdef measure(self, int threads):
-        """Read the gradients once: the sum of the squares of each leaf."""
-        cdef Py_ssize_t i, count = self.list.count, leaves = self.list.nleaves
-        cdef const Tensor* tensors = self.list.tensors
-        if self.partial is NULL:
-            self.partial = <double*>calloc(2 * leaves + 1, sizeof(double))
-            if self.partial is NULL:
-                raise MemoryError
-        with nogil:
-            if threads == 1:
-                measure_leaves(&self.c, tensors, count, self.partial, 0, leaves)
-            else:                               # each thread reads what it will step, as far as the leaves are even
-                for i in prange(threads, num_threads=threads, schedule="static"):
-                    measure_leaves(&self.c, tensors, count, self.partial, leaves * i // threads,
-                                   leaves * (i + 1) // threads)
-
-    cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
-        """Return the sum of some leaves, which stay as they are."""
-        memcpy(self.partial + self.list.nleaves, self.partial + first, count * sizeof(double))
-        return fold(self.partial + self.list.nleaves, count) if count else 0
-
-    cdef bint finite(self, double total) noexcept:
-        """Whether all gradients are finite."""
-        cdef Py_ssize_t i
-        if total - total == 0:
-            return True
-        for i in range(self.list.count):
-            if self.list.tensors[i].data[G] is not NULL and not all_finite(&self.c, &self.list.tensors[i]):
-                return False
-        return True
-
-    cdef measured(self, double max_norm, int threads):
-        """Set the norm of the gradients and what each is multiplied by."""
-        cdef Py_ssize_t i
-        cdef Tensor* t
-        cdef Work* works = self.works.works
-        cdef Work* w
-        cdef double norm, factor, own
-        self.measure(threads)
-        norm = sqrt(self.folded(0, self.list.nleaves))
-        for i in range(self.works.size):
-            if self.works.counts[i].given:             # the scale of the loss is the same for all
-                norm = norm * fabs(works[i].factor)
-                break
-        self.norm = norm
-        factor = clip_factor(norm, max_norm)
-        for i in range(self.works.size):
-            if self.works.counts[i].given:
-                rescale(&works[i], factor)
-        for i in range(self.list.count):
-            t = &self.list.tensors[i]
-            w = &works[t.work]
-            if t.data[G] is not NULL and w.max_norm != INFINITY:
-                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor) * factor
-                put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
 
     def step_rows(self, Py_ssize_t i, indices, values, request, double lazy):
         """Step the rows ``indices`` of tensor ``i`` with the rows of ``values`` as gradients.

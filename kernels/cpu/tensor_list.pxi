@@ -166,7 +166,7 @@ cdef class TensorList:
     cdef check(self, tuple grads, bint zero):
         """Check every array; on return data[G] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
-        cdef int kind
+        cdef int kind, size
         cdef bint moved = not self.separate
         cdef Tensor* t
         cdef char* data
@@ -183,17 +183,21 @@ cdef class TensorList:
             data = NULL
             g = PyTuple_GET_ITEM(<PyObject*>grads, i)
             if g is not <PyObject*>None:
-                if not PyArray_CheckExact(g):
-                    if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
-                        checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G))
-                kind = stored(<cnp.ndarray>g)
-                if (kind < native(t) or kind > F16 or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
-                        or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
-                    checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G), zero)
-                data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
+                if not PyArray_CheckExact(g) and isinstance(<object>g, View):
+                    kind = self.viewed(t, <tuple>g, zero, &data)
+                    size = SIZE[kind]
+                else:
+                    if not PyArray_CheckExact(g):
+                        if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
+                            self.refuse(t, <object>g, False)
+                    kind = stored(<cnp.ndarray>g)
+                    if (kind < native(t) or kind > F16 or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
+                            or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
+                        self.refuse(t, <object>g, zero)
+                    data, size = <char*>cnp.PyArray_DATA(<cnp.ndarray>g), cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
                 if kind != t.kind[G]:
                     moved = True
-                    t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
+                    t.kind[G], t.size[G] = kind, size
             if data != t.data[G]:
                 moved = True
                 self.mixed |= data is NULL or t.data[G] is NULL
@@ -202,6 +206,20 @@ cdef class TensorList:
         if moved or zero and not self.zeroed:
             self.apart(zero)
         self.separate, self.zeroed = True, zero
+
+    cdef refuse(self, const Tensor* t, g, bint zero):
+        """Raise the error that says why a gradient does not go with its parameter."""
+        checks.reject(g, <object>t.p, f"the gradient of {self.names[t.index]}", self.allowed(t, G), zero)
+
+    cdef int viewed(self, const Tensor* t, tuple v, bint zero, char** data) except -1:
+        """Return the storage type of a gradient that comes as a View, and where it lies."""
+        cdef uintptr_t address = v[0]
+        cdef int kind = SHORT.index(v[3]) if v[3] in SHORT else RAW
+        if (kind < native(t) or kind > F16 or address % SIZE[kind] or zero and v[4]
+                or not alike_view(v[1], v[2], <cnp.ndarray>t.p)):
+            checks.reject_view(v, <object>t.p, f"the gradient of {self.names[t.index]}", self.allowed(t, G), zero)
+        data[0] = <char*>address
+        return kind
 
     cdef bint crowded(self, const Tensor* t) noexcept:
         """Whether each read of g would wait for a write to another array; see _arrays.beside."""
@@ -243,8 +261,8 @@ cdef class TensorList:
         if type(indices) is not cnp.ndarray or type(values) is not cnp.ndarray or cnp.PyArray_NDIM(p) == 0:
             return False
         a, v = indices, values
-        if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p)
-                or not cnp.PyArray_ISNOTSWAPPED(a) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
+        if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or not cnp.PyArray_ISNOTSWAPPED(a)
+                or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
                 or not native(t) <= stored(v) <= F16 or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
                 or not cnp.PyArray_FLAGS(p) & cnp.NPY_ARRAY_C_CONTIGUOUS):
             return False

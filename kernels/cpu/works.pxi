@@ -1,11 +1,21 @@
-# The scalars of a step. Tensors that go together have one step count and one Work.
+# The tiles and the scalars of a step. Tensors that go together have one step count and one Work.
 cdef tuple ROUNDINGS = codecs.ROUNDINGS
 
 
-cdef void rescale(Work* w, double factor) noexcept nogil:
-    """Let the norm's limit scale the gradients as well."""
-    put(&w.scale, w.factor * factor, w.f64)
-    w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
+cdef tile_t tile_of(dict table, str name, bint f64) except NULL:
+    return <tile_t><size_t>table[name][1 if f64 else 0]
+
+
+cdef void fill(scalars_t* out, tuple values, bint f64) except *:
+    """Round the scalars of a tile, each once."""
+    cdef Py_ssize_t i
+    if len(values) > 16:
+        raise ValueError(f"{len(values)} scalars: a tile takes 16 at most")
+    for i in range(len(values)):
+        if f64:
+            out.d[i] = values[i]
+        else:
+            out.f[i] = values[i]
 
 
 cdef class WorkTable:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..step import Request
 from . import layout
 from .device import grad_norm
 from .entry_points import Leaves, Prepare, Rows, Update
@@ -32,15 +33,20 @@ class Launches:
         self.device, self.list, self.tables = device, tensors, tables
         self.made: dict[Any, list[Launch]] = {}
 
+    def of(self, request: Request, limited: bool) -> tuple[list[Launch], Launch, list[Launch]]:
+        """Return the launches of a step: of the norm's leaves, of the prologue, of the update."""
+        clips = tuple(group.h.clip_value is not None for group in request.groups)
+        return self.leaves() if limited else [], self.prologue(limited), self.update(clips, request.zero)
+
     def variant(self, i: int, kind: str, clip: bool, zero: bool) -> Variant:
         """Return the variant of tensor ``i``, with gradients stored as ``kind``."""
         tables, p = self.tables, self.list.views[i]
         return variant_of(tables.rule, tables.stages[i], p, self.list.beside[i], kind, clip, zero)
 
-    def update(self, clips: Sequence[bool], zero: bool) -> list[Launch]:
+    def update(self, clips: tuple[bool, ...], zero: bool) -> list[Launch]:
         """Return the launches of the update, one for each variant; ``clips`` says which groups clip by value."""
         tables = self.tables
-        key = (zero, tuple(clips), tables.layout)
+        key = (zero, clips, tables.layout)
         if key not in self.made:
             variants: dict[Variant, list[int]] = {}
             for i, kind in enumerate(tables.all_kinds):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..step import Beside, Group, Request
 from .launches import Launches
-from .sparse_rows import RowSteps
+from .sparse_rows import RowSteps, SparseRows
 from .tables import DeviceTables
 from .tensor_list import TensorList
 
@@ -42,15 +42,13 @@ class Plan:
         before = self.device.enter()
         try:
             hold = tuple(grads)  # until everything is enqueued
-            found = self.list.check(hold, request.zero)
+            found = self.list.take(hold, request.zero)
             stream = self.device.stream(self.list.library)
-            if found is not None:
-                self.list.accept(hold, found)
-                self.tables.put_gradients(found)
-            self.tables.put_groups(request.groups, request.grad_scale)  # the last that may raise for what a caller gave
-            self.rows.catch_up_with(stream, [kind != "" for kind in self.tables.kinds])
-            self.enqueue(stream, request)
-            self.tables.count([kind != "" for kind in self.tables.kinds], request.skip)
+            late = self.rows.late(stream, hold) if self.rows.lagging else set()
+            numbers = self.tables.bring(stream, found, request)  # the last that may raise for what a caller gave
+            self.rows.catch_up(stream, late)
+            self.enqueue(stream, request, numbers)
+            self.tables.count([g is not None for g in hold], request.skip)
         finally:
             self.device.leave(before)
 
@@ -58,32 +56,19 @@ class Plan:
         """Raise where ``step`` cannot take these gradients."""
         self.list.check(tuple(grads), zero)
 
-    def enqueue(self, stream: Any, request: Request) -> None:
-        """Upload what changed, and launch."""
+    def enqueue(self, stream: Any, request: Request, numbers: int) -> None:
+        """Launch the kernels of a step, which reads tables at the address ``numbers``."""
         tables, launch = self.tables, self.device.launch
-        self.put_call(request, tables.leaves, 1.0)
-        if self.device.capturing(stream):
-            numbers = tables.captured(request.grad_scale)
-        else:
-            tables.upload(stream)
-            numbers = tables.memory.address
         given, info, result, partial = (numbers + tables.given_after, tables.info.address, tables.result.address,
                                         tables.partial.address)  # fmt: skip
         self.note(request, any(group.h.max_tensor_norm is not None for group in request.groups))
-        update = self.launches.update(tuple(group.h.clip_value is not None for group in request.groups), request.zero)
-        prologue = self.launches.prologue(self.limited)
-        if self.limited:
-            for x in self.launches.leaves():
-                launch(stream, x.config, x.kernel, given, *x.after, info, partial, result)
+        leaves, prologue, update = self.launches.of(request, self.limited)
+        for x in leaves:
+            launch(stream, x.config, x.kernel, given, *x.after, info, partial, result)
         launch(stream, prologue.config, prologue.kernel, given, info, numbers, tables.progress.address, result, partial,
                tables.scratch.address)  # fmt: skip
         for x in update:
             launch(stream, x.config, x.kernel, *x.before, given, *x.after)
-
-    def put_call(self, request: Request, leaves: int, lazy: float) -> None:
-        """Write what one step is asked for."""
-        self.tables.put_call(request.max_norm, float(request.skip), 1.0 / request.grad_scale, float(self.list.count),
-                             float(leaves), lazy)  # fmt: skip
 
     def note(self, request: Request, own_norms: bool) -> None:
         """Note what this step computes for ``norm`` and ``skipped``; ``own_norms``: single tensors have a limit."""
@@ -104,8 +89,7 @@ class Plan:
             self.list.forget()
             self.note(request, h.max_tensor_norm is not None)
             self.tables.put_groups(request.groups, request.grad_scale)
-            self.rows.enqueue(stream, i, indices, v, self.limited, h.clip_value is not None,
-                              lambda leaves: self.put_call(request, leaves, lazy))  # fmt: skip
+            self.rows.enqueue(stream, i, SparseRows.of(indices), v, request, lazy, self.limited)
             self.tables.count([k == i for k in range(self.list.count)], request.skip)
             if self.list.beside[i].row_decay is not None:
                 self.rows.note(i, lazy, stream)

@@ -6,11 +6,12 @@ long while, the sum of what rows have missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..step import Request
 from ..view import View
 from . import layout
 from .device import grad_norm, prologue
@@ -53,12 +54,12 @@ class RowSteps:
 
     # ---- rows that lag
 
-    def catch_up_with(self, stream: Any, stepped: Sequence[bool]) -> None:
-        """Enqueue ``catch_up`` for those of the tensors to be stepped as a whole that have rows that lag."""
-        if late := {i for i in self.lagging if stepped[i]}:
-            if self.device.capturing(stream):
-                raise RuntimeError("rows lag behind after step_rows: call catch_up_rows before a step is captured")
-            self.catch_up(stream, late)
+    def late(self, stream: Any, grads: Sequence[Any]) -> set[int]:
+        """Return which tensors have rows that lag, and a gradient; no step of theirs can be captured."""
+        late = {i for i in self.lagging if grads[i] is not None}
+        if late and self.device.capturing(stream):
+            raise RuntimeError("rows lag behind after step_rows: call catch_up_rows before a step is captured")
+        return late
 
     def catch_up(self, stream: Any, late: set[int]) -> None:
         """Decay all rows of some tensors by what they missed."""
@@ -88,10 +89,11 @@ class RowSteps:
 
     # ---- the step
 
-    def enqueue(self, stream: Any, i: int, indices: Any, v: View, limited: bool, clip: bool,
-                put_call: Callable[[int], None]) -> None:  # fmt: skip
-        """Upload what the rows need, and launch. ``put_call`` writes the numbers of the call, given that of leaves."""
-        tables, touched = self.tables, SparseRows.of(indices)
+    def enqueue(self, stream: Any, i: int, touched: SparseRows, v: View, request: Request, lazy: float,
+                limited: bool) -> None:  # fmt: skip
+        """Upload what the rows need, and launch; ``limited``: the norm of their gradients is needed."""
+        tables = self.tables
+        clip = request.groups[tables.members[i]].h.clip_value is not None
         count, real, launch = len(touched.rows), native(self.list.views[i]), self.device.launch
         given = tables.memory.address + tables.given_after
         length, decayed, last = self.list.row_words(i)
@@ -116,7 +118,7 @@ class RowSteps:
         g = at["sums"] if summed else v.address
         tables.given[i, :3] = g, 1, 0 if 0 in layout.heads(c, operands, g) else self.list.sizes[i]
         tables.stale_given = True
-        put_call(len(leaves))
+        tables.put_call(request, len(leaves), lazy)
         tables.upload(stream)
         self.room[1].upload(stream, [(at["table"], pieces(words))])
         if summed and count:

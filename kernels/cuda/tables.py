@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..step import Group, Stages
+from ..step import Group, Request, Stages
 from . import layout
 from .device import prologue
 from .driver import StagingRing
@@ -153,13 +153,32 @@ class DeviceTables:
                              "another: on a GPU they must be None in all or in none")  # fmt: skip
         self.absent = absent
 
-    def put_call(self, *call: float) -> None:
+    def put_call(self, request: Request, leaves: int, lazy: float) -> None:
+        """Write what one step is asked for; ``lazy`` is what it multiplies the rows by that it does not touch."""
+        self.write_call(request.max_norm, float(request.skip), 1.0 / request.grad_scale, float(self.list.count),
+                        float(leaves), lazy)  # fmt: skip
+
+    def write_call(self, *call: float) -> None:
         """Write the numbers of the call; see prologue.py."""
         if call != self.call:
             self.numbers[: len(call)], self.call, self.stale_numbers = call, call, True
 
+    def bring(self, stream: Any, found: GradViews | None, request: Request) -> int:
+        """Bring what changed to the device; return the address of the tables that the step reads.
+
+        A hyper-parameter out of range is found here, before anything is enqueued.
+        """
+        if found is not None:
+            self.put_gradients(found)
+        self.put_groups(request.groups, request.grad_scale)
+        self.put_call(request, self.leaves, 1.0)
+        if self.device.capturing(stream):
+            return self.captured(request.grad_scale)
+        self.upload(stream)
+        return int(self.memory.address)
+
     def upload(self, stream: Any) -> None:
-        """Bring what changed to the device."""
+        """Upload what is not as on the device."""
         pieces = []
         if self.stale_numbers:
             pieces.append((self.memory.address, bytes_of(self.mirror[: CALL + self.block * self.blocks])))
@@ -187,7 +206,7 @@ class DeviceTables:
     def refresh(self, stream: Any, groups: Sequence[Group]) -> None:
         """Bring changed hyper-parameters to all captured steps; their scales and limits stay those of the capture."""
         for memory, scale, call in self.graphs:
-            self.put_call(*call)
+            self.write_call(*call)
             self.put_groups(groups, scale)
             numbers = self.mirror[: CALL + self.block * self.blocks]
             self.ring.upload(stream, [(memory.address, bytes_of(numbers))])

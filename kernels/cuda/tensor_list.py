@@ -203,8 +203,11 @@ class TensorList:
         found[self.there] = addresses
         return None if (found & self.unaligned).any() else found
 
-    def accept(self, grads: tuple[Any, ...], found: GradViews) -> None:
-        """Remember the gradients of a step that goes ahead."""
+    def take(self, grads: tuple[Any, ...], zero: bool) -> GradViews | None:
+        """Check the gradients of a step that goes ahead, and remember them; see ``check``."""
+        found = self.check(grads, zero)
+        if found is None:
+            return None
         if not self.tensors:
             died: list[Any] = []
             self.died = died
@@ -216,6 +219,7 @@ class TensorList:
             self.there = np.flatnonzero(sizes)
             self.unaligned = np.maximum(sizes, 1).astype(np.uint64) - np.uint64(1)
         self.facts, self.zeroable = found.facts, found.zeroable
+        return found
 
     def forget(self) -> None:
         """Let the next step look at its gradients anew."""
