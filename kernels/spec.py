@@ -162,6 +162,8 @@ class Rule:
         return f"<rule {self.name}>"
 
     def __reduce__(self) -> Any:
+        if _rule(self.name) is not self:
+            raise TypeError(f"{self!r} is none of pyopt.kernels.rules: it cannot be pickled")
         return _rule, (self.name,)
 
     def hyper(self, name: str) -> Hyper:
@@ -202,11 +204,11 @@ class Rule:
         return _arguments(self.steps) if self.steps is not None else ()
 
 
-def _rule(name: str) -> Rule:
+def _rule(name: str) -> Rule | None:
     """Return the rule of a stem: what a pickled one is read back as."""
     from .rules import RULES
 
-    return RULES[name]  # type: ignore[no-any-return]
+    return RULES.get(name)
 
 
 def _form(stem: str, form: str) -> str:

@@ -1,17 +1,21 @@
 """The face of an engine: every plan has it, and what stands beside a parameter has names."""
 
 import inspect
+import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from device import plan_of
 from helpers import like, refused, same_bits, tame
+from pyopt import L1, L2, GroupLasso
 from pyopt.arrays.multi_device import MultiDevicePlan
 from pyopt.kernels import backend
 from pyopt.kernels.cpu import engine, isa
 from pyopt.kernels.cuda import plan as cuda_plan
+from pyopt.kernels.cuda.variant import Operand, Variant
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.reference import plan as reference_plan
 from pyopt.kernels.rules import RULES
@@ -58,6 +62,18 @@ def test_slots_keep_their_names_whatever_stands_before_them():
     assert own.map(lambda a, b: (a, b), own).row_decay == (7, 7)
     assert own.map(lambda a: a and a + 1) == Beside((2, 3), (4, None), 5, None, None, 8)
     assert own._fields[2:] == SLOTS
+
+
+def test_a_variant_is_a_key_that_lasts():
+    """It goes to other processes, and its text names a file of the cache; rules that share an update share it."""
+    rule = RULES["adamw"]
+    made = Variant(rule.update, Operand("p", "bf16"), Operand("g", "f32"), (None,), penalties=(L1,), shrink=GroupLasso)
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert made == made._replace(rule=RULES["adam"])
+    assert len({made, made._replace(rule=RULES["lion"]), made._replace(penalties=(L2,))}) == 3
+    assert "0x" not in repr(made)
+    with pytest.raises(TypeError, match="adamw"):
+        pickle.dumps(replace(rule, decay="coupled"))
 
 
 def group_of(name, **hypers):

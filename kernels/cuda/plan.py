@@ -46,7 +46,8 @@ class Plan:
             stream = self.device.stream(self.list.library)
             late = self.rows.late(stream, hold) if self.rows.lagging else set()
             numbers = self.tables.bring(stream, found, request)  # the last that may raise for what a caller gave
-            self.rows.catch_up(stream, late)
+            if late:
+                self.rows.catch_up(stream, late)
             self.enqueue(stream, request, numbers)
             self.tables.count([g is not None for g in hold], request.skip)
         finally:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..step import Request
-from ..view import View
+from ..view import SIZES, View
 from . import layout
 from .device import grad_norm, prologue
 from .device.sparse_rows import TEAMS
@@ -22,7 +22,7 @@ from .launches import Launches
 from .layout import bytes_of
 from .tables import DeviceTables
 from .tensor_list import TensorList, native
-from .variant import Operand
+from .variant import Operand, Variant
 
 LEAST = 1e-200  # rows catch up before what they missed is too small for a number
 
@@ -68,10 +68,10 @@ class RowSteps:
             if not p.size:
                 continue
             length, decayed, last = self.list.row_words(i)
-            kernel, rows = CatchUp(Operand("p", p.kind, "nearest" if low is None else "remainder")), self.list.rows(i)
-            self.device.launch(stream, self.device.config(-(-rows // TEAMS), kernel.threads),
-                               self.device.kernel(kernel), p.address, 0 if low is None else low.address, length, rows,
-                               decayed, last)  # fmt: skip
+            rows = self.list.rows(i)
+            kernel = CatchUp(Operand("p", p.kind, "nearest" if low is None else "remainder"))
+            self.launch(stream, kernel, -(-rows // TEAMS), p.address, 0 if low is None else low.address, length, rows,
+                        decayed, last)  # fmt: skip
             self.device.set_ones(stream, decayed, rows + 1)
             self.missed[i] = 1.0
         self.lagging = self.lagging - late
@@ -92,25 +92,48 @@ class RowSteps:
     def enqueue(self, stream: Any, i: int, touched: SparseRows, v: View, request: Request, lazy: float,
                 limited: bool) -> None:  # fmt: skip
         """Upload what the rows need, and launch; ``limited``: the norm of their gradients is needed."""
-        tables = self.tables
-        clip = request.groups[tables.members[i]].h.clip_value is not None
-        count, real, launch = len(touched.rows), native(self.list.views[i]), self.device.launch
-        given = tables.memory.address + tables.given_after
+        tables, result = self.tables, self.tables.result.address
+        count, real = len(touched.rows), native(self.list.views[i])
         length, decayed, last = self.list.row_words(i)
-        lags = self.list.beside[i].row_decay is not None
         summed = limited or count < len(touched.places)
-        leaves = layout.chunks([count], grad_norm.LEAF)
-        c = self.launches.variant(i, real if summed else v.kind, clip, False)._replace(picked=True, lagging=lags)
+        c, at, chunks, leaves = self.put(stream, i, touched, v, request, lazy, summed)
+        if summed and count:
+            blocks = -(-count // TEAMS) if length <= grad_norm.LEAF else count
+            self.launch(stream, Sums(v.kind, real), blocks, at["order"], at["firsts"], v.address, at["sums"],
+                        at["terms"], length, count, result)  # fmt: skip
+        if limited and count:
+            terms = Leaves("f64", squared=False)
+            self.launch(stream, terms, -(-leaves // (terms.threads // 8)), at["given"], at["leaves"], leaves,
+                        at["info"], at["partial"], result)  # fmt: skip
+        given, prepare = tables.memory.address + tables.given_after, self.launches.prologue(limited, picked=True)
+        self.device.launch(stream, prepare.config, prepare.kernel, given, tables.info.address, tables.memory.address,
+                           tables.progress.address, result, at["partial"], at["scratch"])  # fmt: skip
+        if count and length:
+            self.launch(stream, Rows(c), chunks, at["table"], at["chunks"], given, at["picks"])
+        if c.lagging:
+            self.launch(stream, Lag(), 1, at["picks"], count, decayed, last, tables.row(i), tables.memory.address)
+
+    def launch(self, stream: Any, kernel: Any, blocks: int, *arguments: int) -> None:
+        """Launch a kernel of so many blocks."""
+        config = self.device.config(blocks, kernel.threads)
+        self.device.launch(stream, config, self.device.kernel(kernel), *arguments)
+
+    def put(self, stream: Any, i: int, touched: SparseRows, v: View, request: Request, lazy: float,
+            summed: bool) -> tuple[Variant, dict[str, int], int, int]:  # fmt: skip
+        """Upload what the rows need; return their variant, the address of each piece, the chunks and the leaves."""
+        tables, count, real = self.tables, len(touched.rows), native(self.list.views[i])
+        clip = request.groups[tables.members[i]].h.clip_value is not None
+        c = self.launches.variant(i, real if summed else v.kind, clip, False)
+        c = c._replace(picked=True, lagging=self.list.beside[i].row_decay is not None)
+        operands, row_words = self.list.operands(i), self.list.row_words(i)
+        table = layout.table(c, [i], [tables.row(i)], [[*operands, *row_words]])
         own = np.arange(count) if summed else touched.places[touched.firsts[:-1]]
-        operands = self.list.operands(i)
-        table = layout.table(c, [0], [tables.row(i)], [[*operands, length, decayed, last]])
-        table[0, 0] = i
         chunks = layout.chunks([count], layout.rows_of_a_block(count, self.device.multiprocessors) or 1)
+        leaves = layout.chunks([count], grad_norm.LEAF)
         words = {"table": table, "picks": np.stack([touched.rows, own], 1), "chunks": chunks, "leaves": leaves,
                  "given": np.zeros(4, np.uint64), "info": np.zeros(4, np.uint64), "order": touched.places,
                  "firsts": touched.firsts}  # fmt: skip
-        size = 8 if real == "f64" else 4
-        room = {"sums": count * length * size * summed, "terms": 8 * count, "partial": 8 * len(leaves),
+        room = {"sums": count * row_words[0] * SIZES[real] * summed, "terms": 8 * count, "partial": 8 * len(leaves),
                 "scratch": prologue.room(self.list.count, len(leaves))}  # fmt: skip
         at, pieces = self.make_room(words, room)
         words["given"][:2] = at["terms"], 1
@@ -121,27 +144,7 @@ class RowSteps:
         tables.put_call(request, len(leaves), lazy)
         tables.upload(stream)
         self.room[1].upload(stream, [(at["table"], pieces(words))])
-        if summed and count:
-            kernel = Sums(v.kind, real)
-            blocks = -(-count // TEAMS) if length <= grad_norm.LEAF else count
-            launch(stream, self.device.config(blocks, kernel.threads), self.device.kernel(kernel), at["order"],
-                   at["firsts"], v.address, at["sums"], at["terms"], length, count, tables.result.address)  # fmt: skip
-        if limited and count:
-            terms = Leaves("f64", squared=False)
-            blocks = -(-len(leaves) // (terms.threads // 8))
-            launch(stream, self.device.config(blocks, terms.threads), self.device.kernel(terms), at["given"],
-                   at["leaves"], len(leaves), at["info"], at["partial"], tables.result.address)  # fmt: skip
-        prepare = self.launches.prologue(limited, picked=True)
-        launch(stream, prepare.config, prepare.kernel, given, tables.info.address, tables.memory.address,
-               tables.progress.address, tables.result.address, at["partial"], at["scratch"])  # fmt: skip
-        if count and length:
-            rows = Rows(c)
-            launch(stream, self.device.config(len(chunks), rows.threads), self.device.kernel(rows), at["table"],
-                   at["chunks"], given, at["picks"])  # fmt: skip
-        if lags:
-            lag = Lag()
-            launch(stream, self.device.config(1, lag.threads), self.device.kernel(lag), at["picks"], count, decayed,
-                   last, int(table[0, 1]), tables.memory.address)  # fmt: skip
+        return c, at, len(chunks), len(leaves)
 
     def make_room(self, words: dict[str, Any], room: dict[str, int]) -> tuple[dict[str, int], Any]:
         """Return the address of each piece in the memory of a step of rows, and what puts the words in a row."""
