@@ -248,6 +248,25 @@ def test_the_wrong_number_of_gradients():
         plan.step(grads[:1], asked(groups))
 
 
+def test_gradients_by_their_addresses():
+    """As views, which are looked at anew where another one comes, and not where the same one does."""
+    plans = [optimizer(Emulated(), momentum=0.5) for _ in range(2)]
+    (plan, grads, groups), (other, *_) = plans
+    views = [gpu_arrays.view(g, "g") for g in grads]
+    elsewhere = Foreign(tame(20, np.float32, 7))
+    for given, by_view in (
+        (grads, views),
+        (grads, views),
+        ([elsewhere, None], [gpu_arrays.view(elsewhere, "g"), None]),
+    ):
+        plan.step(given, asked(groups, 2.0))
+        other.step(by_view, asked(groups, 2.0))
+    for p, q in zip(plan.list.params, other.list.params, strict=True):
+        same_bits(p.array, q.array)
+    with pytest.raises(ValueError, match=r"gradient of p1 has shape \(19,\)"):
+        other.step([None, views[1]._replace(shape=(19,))], asked(groups))
+
+
 def test_gradients_are_not_kept_alive():
     import weakref
 

@@ -31,19 +31,18 @@ cdef class Plan:
     cdef Py_ssize_t nspans
     cdef int rows                   # threads that have room for one
     cdef StepContext c
-    cdef dict table
     cdef readonly object norm       # of the gradients of the last step, or None where it was not needed
     cdef readonly bint skipped      # the last step was none, because of an infinite or NaN gradient
 
     def __cinit__(self, dict table, names, params, beside, groups, members, steps, carries):
         cdef Py_ssize_t i
         cdef object rule = groups[0].rule
-        self.table, self.sparse = table, SparseRows()
+        self.sparse = SparseRows()
         self.list = TensorList(table[rule.tile()][2], names, params, beside)
         self.works = WorkTable(table, self.list, groups, members, steps, carries)
         self.grad_norm = GradNorm(self.list, self.works)
         for i in range(2):
-            self.tiles(&self.c.of[i], rule, i)
+            look_up(&self.c, table, rule, i)
         self.c.words, self.c.swapped = tile_of(table, "philox.words", 0), tile_of(table, "philox.swapped", 0)
         self.c.leaf = tile_of(table, "reductions.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
@@ -59,35 +58,6 @@ cdef class Plan:
     def __dealloc__(self):
         free(self.spans)
         free(self.c.rows)
-
-    cdef tiles(self, TileTable* of, rule, bint f64):
-        """Look up the tiles of a compute type."""
-        cdef int j
-        cdef str name, key = rule.tile(), steps = rule.tile("steps")
-        put(&of.unit, 1, f64)
-        for j, name in enumerate(SHORT):
-            of.decode[j] = tile_of(self.table, "codecs.decode_" + name, f64)
-            of.sum[j] = tile_of(self.table, "codecs.add_" + name, f64)
-            of.encode[j] = tile_of(self.table, "codecs.encode_" + name, f64)
-            if j > 1:
-                of.random[j] = tile_of(self.table, "codecs.stochastic_" + name, f64)
-        of.clip, of.add = tile_of(self.table, "step.clip", f64), tile_of(self.table, "penalties.l2_gradient", f64)
-        of.decay, of.ema = tile_of(self.table, "step.decay", f64), tile_of(self.table, "step.ema", f64)
-        of.fill, of.rule[0] = tile_of(self.table, "step.fill", f64), tile_of(self.table, key, f64)
-        for j in [*range(1, DIRECT_ALL + 1), DIRECT_RANDOM]:
-            name = "random" if j == DIRECT_RANDOM else "p" * (j & 1) + "g" * (j >> 1 & 1) + "s" * (j >> 2)
-            if not f64 and f"{key}_bf16_{name}" in self.table:
-                of.rule[j] = tile_of(self.table, f"{key}_bf16_{name}", f64)
-        of.squares = tile_of(self.table, "reductions.squares", f64)
-        of.row_squares = tile_of(self.table, "reductions.row_squares", f64)
-        of.nonfinite = tile_of(self.table, "reductions.nonfinite", f64)
-        if steps in self.table:
-            of.steps = tile_of(self.table, steps, f64)
-            roles = self.table[key][2]
-            wanted = self.table[steps][2]
-            self.c.step_count = len(wanted)
-            for j in range(self.c.step_count):
-                self.c.step_arrays[j] = -1 if wanted[j] == "steps" else roles.index(wanted[j])
 
     cdef by_row(self, Tensor* t):
         """Let all rows of a tensor stay whole; a row is what the first index selects."""
@@ -238,7 +208,12 @@ cdef class Plan:
 
     def check_rows(self, Py_ssize_t i, indices, values):
         """Raise where ``step_rows`` cannot take these."""
-        self.list.check_rows(&self.list.tensors[i], indices, values)
+        cdef const Tensor* t = &self.list.tensors[i]
+        self.list.same(t)
+        self.list.same_rows(t)
+        if not fit(t, indices, values):
+            checks.row_gradient(indices, values, <object>t.p, self.list.names[i], self.list.allowed(t, G))
+        self.list.apart_from(values, i)
 
     cdef run_rows(self, Tensor* t, double lazy, double max_norm, bint skip, int threads):
         cdef Py_ssize_t j

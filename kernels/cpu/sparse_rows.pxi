@@ -124,6 +124,28 @@ cdef void* enough(void* old, size_t bytes) except NULL:
     return room
 
 
+cdef bint fit(const Tensor* t, indices, values) except -1:
+    """Whether ``values`` are gradients of the rows ``indices``; False where only ``checks`` can tell."""
+    cdef cnp.ndarray p = <cnp.ndarray>t.p, a, v
+    cdef int needed = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED, i
+    cdef Py_ssize_t k
+    if type(indices) is not cnp.ndarray or type(values) is not cnp.ndarray or cnp.PyArray_NDIM(p) == 0:
+        return False
+    a, v = indices, values
+    if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or not cnp.PyArray_ISNOTSWAPPED(a)
+            or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
+            or not native(t) <= stored(v) <= F16 or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
+            or not cnp.PyArray_FLAGS(p) & cnp.NPY_ARRAY_C_CONTIGUOUS):
+        return False
+    for i in range(1, cnp.PyArray_NDIM(p)):
+        if cnp.PyArray_DIM(v, i) != cnp.PyArray_DIM(p, i):
+            return False
+    for k in range(cnp.PyArray_DIM(a, 0)):
+        if not 0 <= (<int64_t*>cnp.PyArray_DATA(a))[k] < t.rows:
+            return False
+    return True
+
+
 cdef double sum_of(const StepContext* c, double* terms, Py_ssize_t n) except? -1:
     """Return the sum of some numbers over the tree of reductions.py."""
     cdef Py_ssize_t k, m, leaves = (n + LEAF - 1) // LEAF

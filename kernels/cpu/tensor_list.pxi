@@ -244,32 +244,3 @@ cdef class TensorList:
         """Raise where a parameter no longer has the rows that it had when the plan was made."""
         if rows_of(<cnp.ndarray>t.p) != t.rows:
             checks.changed(<cnp.ndarray>t.p, self.names[t.index])
-
-    cdef check_rows(self, const Tensor* t, indices, values):
-        """Raise where a step of the rows ``indices`` of a tensor cannot take the gradients ``values``."""
-        self.same(t)
-        self.same_rows(t)
-        if not self.fit(t, indices, values):
-            checks.row_gradient(indices, values, <object>t.p, self.names[t.index], self.allowed(t, G))
-        self.apart_from(values, t.index)
-
-    cdef bint fit(self, const Tensor* t, indices, values):
-        """Whether all is as it should be; False where only ``checks`` can tell."""
-        cdef cnp.ndarray p = <cnp.ndarray>t.p, a, v
-        cdef int needed = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED, i
-        cdef Py_ssize_t k
-        if type(indices) is not cnp.ndarray or type(values) is not cnp.ndarray or cnp.PyArray_NDIM(p) == 0:
-            return False
-        a, v = indices, values
-        if (cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or cnp.PyArray_NDIM(a) != 1 or not cnp.PyArray_ISNOTSWAPPED(a)
-                or cnp.PyArray_NDIM(v) != cnp.PyArray_NDIM(p) or cnp.PyArray_DIM(v, 0) != cnp.PyArray_DIM(a, 0)
-                or not native(t) <= stored(v) <= F16 or cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(v) & needed != needed
-                or not cnp.PyArray_FLAGS(p) & cnp.NPY_ARRAY_C_CONTIGUOUS):
-            return False
-        for i in range(1, cnp.PyArray_NDIM(p)):
-            if cnp.PyArray_DIM(v, i) != cnp.PyArray_DIM(p, i):
-                return False
-        for k in range(cnp.PyArray_DIM(a, 0)):
-            if not 0 <= (<int64_t*>cnp.PyArray_DATA(a))[k] < t.rows:
-                return False
-        return True

@@ -18,6 +18,37 @@ cdef void fill(scalars_t* out, tuple values, bint f64) except *:
             out.f[i] = values[i]
 
 
+cdef look_up(StepContext* c, dict table, rule, bint f64):
+    """Look up the tiles of a compute type."""
+    cdef TileTable* of = &c.of[f64]
+    cdef int j
+    cdef str name, key = rule.tile(), steps = rule.tile("steps")
+    put(&of.unit, 1, f64)
+    for j, name in enumerate(SHORT):
+        of.decode[j] = tile_of(table, "codecs.decode_" + name, f64)
+        of.sum[j] = tile_of(table, "codecs.add_" + name, f64)
+        of.encode[j] = tile_of(table, "codecs.encode_" + name, f64)
+        if j > 1:
+            of.random[j] = tile_of(table, "codecs.stochastic_" + name, f64)
+    of.clip, of.add = tile_of(table, "step.clip", f64), tile_of(table, "penalties.l2_gradient", f64)
+    of.decay, of.ema = tile_of(table, "step.decay", f64), tile_of(table, "step.ema", f64)
+    of.fill, of.rule[0] = tile_of(table, "step.fill", f64), tile_of(table, key, f64)
+    for j in [*range(1, DIRECT_ALL + 1), DIRECT_RANDOM]:
+        name = "random" if j == DIRECT_RANDOM else "p" * (j & 1) + "g" * (j >> 1 & 1) + "s" * (j >> 2)
+        if not f64 and f"{key}_bf16_{name}" in table:
+            of.rule[j] = tile_of(table, f"{key}_bf16_{name}", f64)
+    of.squares = tile_of(table, "reductions.squares", f64)
+    of.row_squares = tile_of(table, "reductions.row_squares", f64)
+    of.nonfinite = tile_of(table, "reductions.nonfinite", f64)
+    if steps in table:
+        of.steps = tile_of(table, steps, f64)
+        roles = table[key][2]
+        wanted = table[steps][2]
+        c.step_count = len(wanted)
+        for j in range(c.step_count):
+            c.step_arrays[j] = -1 if wanted[j] == "steps" else roles.index(wanted[j])
+
+
 cdef class WorkTable:
     """Step counts and scalars of all tensors; ``members[i]`` is the number of the group of tensor i."""
     cdef TensorList list

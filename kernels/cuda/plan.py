@@ -49,7 +49,7 @@ class Plan:
             if late:
                 self.rows.catch_up(stream, late)
             self.enqueue(stream, request, numbers)
-            self.tables.count([g is not None for g in hold], request.skip)
+            self.tables.count(request.skip)
         finally:
             self.device.leave(before)
 
@@ -91,7 +91,7 @@ class Plan:
             self.note(request, h.max_tensor_norm is not None)
             self.tables.put_groups(request.groups, request.grad_scale)
             self.rows.enqueue(stream, i, SparseRows.of(indices), v, request, lazy, self.limited)
-            self.tables.count([k == i for k in range(self.list.count)], request.skip)
+            self.tables.count(request.skip, i)
             if self.list.beside[i].row_decay is not None:
                 self.rows.note(i, lazy, stream)
         finally:

@@ -213,9 +213,12 @@ class DeviceTables:
 
     # ---- what the device counts
 
-    def count(self, stepped: Sequence[bool], skip: bool) -> None:
-        """Count a step of some tensors here too, where that is known: with ``skip`` the device alone knows it."""
+    def count(self, skip: bool, rows_of: int | None = None) -> None:
+        """Count a step here too, where schedules need it; with ``skip`` the device alone knows whether it was one."""
         if self.scheduled:
+            stepped = [kind != "" for kind in self.kinds] if rows_of is None else [False] * self.list.count
+            if rows_of is not None:
+                stepped[rows_of] = True
             self.taken = [t + one for t, one in zip(self.taken, stepped, strict=True)]
         self.certain &= self.scheduled and not skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays.backend import Array, beside, copied, described
 from ..kernels.numerics import codecs
-from ..kernels.step import SLOTS, Beside
+from ..kernels.step import Beside
 from .group import ParamGroup
 
 
@@ -65,11 +65,6 @@ def filled(group: ParamGroup, p: Array, have: Beside) -> Beside:
 def in_use(group: ParamGroup, p: Array, have: Beside) -> Beside:
     """Return ``have`` without what is kept of slots that are off."""
     return slots(group, p).map(lambda slot, array: array if slot.on else None, have)
-
-
-def names(group: ParamGroup) -> Beside:
-    """Return the name of each slot."""
-    return Beside(tuple(state.name for state in group.rule.states), (), *SLOTS)
 
 
 def _copy(a: Any, dtype: np.dtype[Any], real: type[Any] | None = None) -> Array:
