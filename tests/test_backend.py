@@ -1,5 +1,6 @@
 """The face of an engine: every plan has it, and what stands beside a parameter has names."""
 
+import functools
 import inspect
 import pickle
 import re
@@ -8,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from device import plan_of
+from device import Emulated, Foreign, plan_of
 from helpers import like, refused, same_bits, tame
 from pyopt import L1, L2, GroupLasso
 from pyopt.arrays.multi_device import MultiDevicePlan
@@ -91,6 +92,25 @@ def test_what_does_not_stand_beside_a_parameter_is_refused(made, own):
     group = group_of("rmsprop").group
     with pytest.raises(ValueError, match=r"for w: 3 states without scales"):
         made(["w"], [np.ones(3)], [own], [group], [0], [0], [0.0])
+
+
+@pytest.mark.parametrize(("made", "as_array"), [
+    (reference_plan.Plan, np.asarray), (on_cpu, np.asarray), (functools.partial(cuda_plan.Plan, Emulated()), Foreign),
+], ids=["reference", "cpu", "cuda"])  # fmt: skip
+def test_a_check_is_no_step(made, as_array):
+    p, group = tame((4, 3), np.float32), group_of("sgd", lr=0.5)
+    plan = plan_of(made, [as_array(p)], [group])
+    for given, zero, error in (
+        ([], False, ValueError),
+        ([np.ones((3, 4), np.float32)], False, ValueError),
+        ([np.ones((4, 3))], False, TypeError),
+    ):
+        with refused(error, arrays=[p, *given]):
+            plan.check([as_array(g) for g in given], zero)
+    before = p.copy()
+    plan.check([as_array(np.ones((4, 3), np.float32))], True)
+    same_bits(p, before)
+    assert plan.progress() == ([0], [0.0])
 
 
 # ---- views in the place of arrays

@@ -11,6 +11,7 @@ from pyopt.kernels import view
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import tensor_list
 from pyopt.kernels.rules import RULES
+from pyopt.kernels.step import Beside
 
 
 @pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
@@ -166,21 +167,21 @@ def test_gradients_of_torch_are_told_by_their_memory(monkeypatch):
     torch = pytest.importorskip("torch")
     known = gpu_arrays.view
 
-    def view(a, name):
+    def on_gpu(a, name):
         if not gpu_arrays.is_tensor(a):
             return known(a, name)
-        return gpu_arrays.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+        return view.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
 
-    monkeypatch.setattr(gpu_arrays, "view", view)
+    monkeypatch.setattr(gpu_arrays, "view", on_gpu)
     params = [torch.zeros(6, 2), torch.zeros(3)]
-    found = tensor_list.Tensors(["a", "b"], params, [[None] * 5] * 2)
+    found = tensor_list.TensorList(device("emulated"), 1, ["a", "b"], params, [Beside((None,))] * 2)
     grads = [torch.ones(6, 2), torch.ones(3)]
 
     def looked(*given):
         looks = found.check(given, False)
         if looks is not None:
             assert found.check(given, False) is not None  # to look is not yet to step
-            found.accept(looks)
+            assert found.take(given, False) is not None
         return looks
 
     looks = looked(*grads)
