@@ -69,7 +69,7 @@ class TensorList:
             view.check(v, name)
         self.beside = [self.look_beside(i, own) for i, own in enumerate(beside)]
         self.sizes = [v.size for v in self.views]
-        self.apart()
+        self.spans, self.span_names = self.apart()
         self.tensors = [p for p in self.params if arrays.is_tensor(p)]
         self.addresses = [p.data_ptr() for p in self.tensors]  # a tensor may be given other memory
         self.in_order = all(map(view.in_order, self.views))
@@ -105,8 +105,8 @@ class TensorList:
             raise TypeError(f"{label} is {v.kind}: {' or '.join(kinds)} is needed")
         return v
 
-    def apart(self) -> None:
-        """Refuse parameters and states that share memory."""
+    def apart(self) -> tuple[Words, list[str]]:
+        """Return where parameters and states lie, in the order of addresses, and whose they are; none may overlap."""
         spans = []
         for p, own, name in zip(self.views, self.beside, self.names, strict=True):
             for v, what in [(p, name), *((x, f"a state of {name}") for x in own.flat() if x is not None)]:
@@ -116,8 +116,7 @@ class TensorList:
         for (_, stop, a), (start, _, b) in pairwise(spans):
             if start < stop:
                 raise ValueError(f"{a} and {b} share memory: an update in place needs arrays of their own")
-        self.spans = np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2)
-        self.span_names = [name for *_, name in spans]
+        return np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2), [name for *_, name in spans]
 
     def rows(self, i: int) -> int:
         """Return how many rows a tensor has."""
