@@ -93,7 +93,7 @@ class Memory:
         return Contender(name, lambda: opt.step(grads, grad_scale=scale), bytes, result="bits")
 
     def reference(self) -> Contender:
-        """Return the step of kernels/step.py, through the functional form: it works on the same states."""
+        """Return the step of kernels/reference, through the functional form: it works on the same states."""
         case, rule = self.case, self.opt.rule
         columns = [[own.get(state.name) for own in self.states] for state in rule.states]
         steps = np.zeros(len(self.params))
@@ -169,9 +169,10 @@ def views(flat: Memory, case: Case) -> Memory:
     made.states = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # an optimizer allocates its states; only here are they to be someone else's
     had = made.opt._made
-    for row, own in zip(had.states, made.states, strict=True):
-        row[: len(made.opt.rule.states)] = [own.get(state.name) for state in made.opt.rule.states]
-    made.opt._made = had.over(had.states)
+    names = [state.name for state in made.opt.rule.states]
+    made.opt._made = had.over([
+        beside._replace(states=tuple(map(own.get, names))) for beside, own in zip(had.beside, made.states, strict=True)
+    ])  # fmt: skip
     return made
 
 

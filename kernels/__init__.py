@@ -11,9 +11,12 @@ layers/        linear, batch_norm, layer_norm, dropout, bias_relu, bias_gelu
 augment/       images: warp, blend
 linear_models/ linear models as a whole: linear_sgd, sparse_sgd, sparse_linear, softmax, moments
 numerics/      what all of these share: elementary functions, the normal distribution, philox, codecs, reductions
+reference/     the step in NumPy: the oracle of the engines
 cpu/           the engine in Cython, and its tile functions per instruction set
 cuda/          the engine in Numba CUDA; device/ becomes device code
-step           the stages around a rule, in order
+step           the step as data: its stages in order, Group, Request, Beside
+backend        the face of an engine: the Protocol of a plan
+view           where an array lies, whatever library made it
 loss           the stages around a loss: weights, values, the sum
 hyper, spec    Hyper; Rule, State: what a stem declares
 penalty        what a penalty is around its stems

@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import view
 from .numerics import codecs
+from .view import View
 
 REALS = ("float32", "float64")  # what is computed in
 _REALS = tuple(map(np.dtype, REALS))
@@ -94,12 +96,27 @@ def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> N
         )
 
 
+def gradients_of(p: np.ndarray[Any, Any]) -> tuple[str, ...]:
+    """Return the names of the types that gradients of ``p`` may be stored in."""
+    return tuple(row.name for row in codecs.allowed("grad", codecs.BY_NAME[p.dtype.name].real))
+
+
 def reject(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool = False) -> NoReturn:
     """Raise the error that says why ``a``, to be of one of ``dtypes``, does not go with the parameter ``p``."""
     like(a, p, name, dtypes)
     if zero and not a.flags.writeable:
         raise ValueError(f"{name} is read-only: this step writes to it")
     raise ValueError(f"{name} does not go with the parameter: {a.__array_interface__}, {p.__array_interface__}")
+
+
+def reject_view(v: View, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str], zero: bool) -> NoReturn:
+    """Raise the error that says why a view, of one of ``dtypes``, does not go with the parameter ``p``."""
+    kinds = [view.KINDS[dtype] for dtype in dtypes]
+    if v.kind not in kinds:
+        raise TypeError(f"{name} is {v.kind}, the parameter {p.dtype}: {' or '.join(kinds)} is needed")
+    view.check(v if zero else v._replace(readonly=False), name)
+    view.agree(v, view.of(p), name)
+    raise ValueError(f"{name} does not go with the parameter: {v}, {p.__array_interface__}")
 
 
 def changed(a: np.ndarray[Any, Any], name: str) -> NoReturn:
@@ -136,6 +153,13 @@ def row_indices(indices: Any, rows: int, name: str) -> None:
         raise TypeError(f"indices are {_short(indices)}: a vector of integers is needed")
     if len(indices) and not (indices.min() >= 0 and indices.max() < rows):  # as those of uint64 that do not fit
         raise ValueError(f"indices from {indices.min()} to {indices.max()}: must be in [0, {rows}), the rows of {name}")
+
+
+def beside(own: Any, states: int, name: str) -> None:
+    """Raise where there is not one state beside a parameter for each of its rule's, or a scale, which none has yet."""
+    if len(own.states) != states or any(scale is not None for scale in own.scales):
+        have = f"{len(own.states)} states, scales {own.scales}"
+        raise ValueError(f"{have} for {name}: {states} states without scales are needed")
 
 
 def row_decay(a: Any, rows: int, name: str) -> None:

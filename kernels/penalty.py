@@ -13,6 +13,7 @@ from . import checks
 from .cpu import engine, isa
 from .hyper import Hyper
 from .numerics import reductions
+from .spec import arguments_of, element_of
 
 # The range of a coefficient that is divided by: float32 must have it too, and not as a 0.
 WIDTH = {"low": float(np.finfo(np.float32).tiny)}
@@ -50,6 +51,21 @@ class Penalty:
         """Return the coefficients as the kernels take them."""
         raise NotImplementedError
 
+    @classmethod
+    def coefficients(cls) -> int:
+        """Return how many numbers ``scalars`` returns."""
+        return len(arguments_of(cls.shrink)) - 3 if cls.by_row else len(arguments_of(cls.proximal)) - 2
+
+    @classmethod
+    def tile(cls, form: str) -> str:
+        """Return the key of a tile: of ``value``, ``gradient``, ``prox``, ``slope`` or ``shrink``."""
+        return f"penalties.{cls.stem}_{form}"
+
+    @classmethod
+    def element(cls, form: str) -> Callable[..., Any]:
+        """Return ``gradient``, ``prox``, ``slope`` or ``shrink`` on one element or one row."""
+        return element_of(cls.__module__, f"{cls.stem}_{form}", "cuda" if cls.by_row else "element")
+
     def max_step(self) -> float:
         """Return the step below which the proximal point is unique; infinite for a convex penalty."""
         return math.inf
@@ -76,7 +92,7 @@ class Penalty:
             rows = (len(p) if p.ndim else 1) if self.by_row else p.size
             size = max(1, p.size // max(1, rows))
             sizes = (rows, size) if self.by_row else (rows,)
-            name, strides = f"penalties.{self.stem}_value", (size * p.itemsize,)
+            name, strides = self.tile("value"), (size * p.itemsize,)
             total += engine.sweep(isa.tiles(), name, (p,), strides, sizes, self.scalars(), True) if p.size else 0.0
         return total
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
-import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class State:
     start: float | str = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rule:
     """An optimizer's update.
 
@@ -46,8 +46,7 @@ class Rule:
     ``scalars(h, t, carry)`` returns its scalars in that order, and the next carry, in float64 with +, -, *, /, sqrt and
     ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. A last scalar
     called ``decay``, which ``scalars`` leaves out, is what a decoupled decay multiplies the old p by; 1 where it is
-    coupled. The kernels are those of the stem that ``reference`` stands in: a rule may be another's update under
-    another decay.
+    coupled. ``base`` is the rule whose update this is, under another decay; None for an update of its own.
 
     A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``step(h)`` returns it,
     but for what differs from element to element; there ``steps(...)`` returns it for each, from some of the new states,
@@ -65,6 +64,8 @@ class Rule:
     step: Callable[[Any], float] = lambda h: h.lr
     steps: Callable[..., Any] | None = None
     memoryless: Callable[[Any], bool] = lambda h: False
+    base: Rule | None = None
+    doc: str | None = None
     decays: bool = field(init=False)  # whether the update takes ``decay``
     all_hypers: tuple[Hyper, ...] = field(init=False)
     Values: type[Any] = field(init=False)
@@ -86,25 +87,42 @@ class Rule:
         defaults = [h.default for h in self.all_hypers]
         values = namedtuple("Values", names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024
         object.__setattr__(self, "Values", values)
+        object.__setattr__(self, "doc", inspect.cleandoc(self.doc or ""))
 
-    @property
-    def doc(self) -> str:
-        """The documentation of the rule."""
-        return inspect.getdoc(sys.modules[f"{__package__}.rules.{self.name}"]) or ""
+    def __repr__(self) -> str:
+        return f"<rule {self.name}>"
+
+    def __reduce__(self) -> Any:
+        if _rule(self.name) is not self:
+            raise TypeError(f"{self!r} is none of pyopt.kernels.rules: it cannot be pickled")
+        return _rule, (self.name,)
 
     def hyper(self, name: str) -> Hyper:
         """Return the hyper-parameter called ``name``."""
         return next(h for h in self.all_hypers if h.name == name)
 
     @property
+    def update(self) -> Rule:
+        """The rule whose update this is: engines take it, so that rules which share one share its kernels."""
+        return self.base or self
+
+    @property
     def kernel(self) -> str:
-        """The stem of the files that the update stands in."""
-        return self.reference.__module__.rpartition(".")[2]
+        """The stem of the forms of the update."""
+        return self.update.name
+
+    def tile(self, form: str = "") -> str:
+        """Return the key of a tile: of the update, or of ``form``, such as ``steps``."""
+        return f"rules.{_form(self.kernel, form)}"
+
+    def element(self, form: str = "") -> Callable[..., Any]:
+        """Return the update, or ``form``, on one element."""
+        return element_of(self.reference.__module__, _form(self.kernel, form))
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The parameters of the update in all its forms."""
-        return _arguments(self.reference)
+        return arguments_of(self.reference)
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
@@ -114,10 +132,26 @@ class Rule:
     @property
     def steps_arguments(self) -> tuple[str, ...]:
         """The parameters of ``steps`` in all its forms."""
-        return _arguments(self.steps) if self.steps is not None else ()
+        return arguments_of(self.steps) if self.steps is not None else ()
 
 
-def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+def _rule(name: str) -> Rule | None:
+    """Return the rule of a stem: what a pickled one is read back as."""
+    stem = f"{__package__}.rules.{name}"
+    return importlib.import_module(stem).RULE if importlib.util.find_spec(stem) else None
+
+
+def _form(stem: str, form: str) -> str:
+    return f"{stem}_{form}" if form else stem
+
+
+def element_of(module: str, name: str, end: str = "element") -> Callable[..., Any]:
+    """Return a function on one element, from the file that has those of a stem's module."""
+    return getattr(importlib.import_module(f"{module}_{end}"), name)  # type: ignore[no-any-return]
+
+
+def arguments_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the parameters of a function."""
     code = function.__code__
     return code.co_varnames[: code.co_argcount]
 

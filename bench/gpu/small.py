@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 import pyopt
+from pyopt.kernels import view
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import driver
 
 
 def put(values: np.ndarray) -> gpu_arrays.Array:
     """Return a copy on the GPU."""
-    kind = gpu_arrays.KINDS[values.dtype.name]
-    made = gpu_arrays.Array(driver.find(0), values.shape, gpu_arrays.contiguous(values.shape), kind)
+    kind = view.KINDS[values.dtype.name]
+    made = gpu_arrays.Array(driver.find(0), values.shape, view.contiguous(values.shape), kind)
     made.set(values)
     return made
 

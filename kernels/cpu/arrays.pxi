@@ -19,7 +19,7 @@ cdef int take_types() except -1:
         if row.block > MAX_BLOCK or row.block & (row.block - 1):
             raise ImportError(f"{row.name}: blocks of {row.block}: must be a power of two, at most {MAX_BLOCK}")
         x = &types[kind]
-        x.block = row.block
+        x.block, x.size = row.block, row.size
         x.number = -1 if row.package else row.dtype.num
         x.remainder = number_of(row.remainder) if row.remainder else -1
         x.param, x.coded = "param" in row.holds, row.real and not row.native
@@ -105,6 +105,23 @@ cdef inline bint alike(cnp.ndarray a, cnp.ndarray p) noexcept:
             return False
     for i in range(nd):
         if cnp.PyArray_STRIDE(a, i) * its != cnp.PyArray_STRIDE(p, i) * mine and cnp.PyArray_DIM(p, i) > 1:
+            return size_of(p) == 0
+    return True
+
+
+cdef bint alike_view(tuple shape, tuple strides, cnp.ndarray p) except -1:
+    """Whether an array of these shape and strides, in elements, lies in memory as `p` does."""
+    cdef int i, nd = cnp.PyArray_NDIM(p)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(p), length, stride
+    if len(shape) != nd or len(strides) != nd:
+        return False
+    for i in range(nd):
+        length = shape[i]
+        if length != cnp.PyArray_DIM(p, i):
+            return False
+    for i in range(nd):
+        stride = strides[i]
+        if stride * size != cnp.PyArray_STRIDE(p, i) and cnp.PyArray_DIM(p, i) > 1:
             return size_of(p) == 0
     return True
 

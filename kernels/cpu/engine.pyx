@@ -11,6 +11,7 @@ cimport numpy as cnp
 from .. import checks
 from ..native import write
 from ..numerics import codecs
+from ..view import View
 
 cdef extern from "platform.h":
     ctypedef struct scratch_t:
@@ -44,13 +45,14 @@ cdef cnp.dtype float32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT)       # as goo
 include "structs.pxi"
 include "threads.pxi"
 include "arrays.pxi"
+include "pipeline.pxi"
+include "tensor_list.pxi"
+include "works.pxi"
+include "grad_norm.pxi"
+include "sparse_rows.pxi"
+include "plan.pxi"
 include "sweep.pxi"
 include "per_model.pxi"
-include "pipeline.pxi"
-include "grad_norm.pxi"
-include "tensor_list.pxi"
-include "plan.pxi"
-include "sparse_rows.pxi"
 
 
 def features():

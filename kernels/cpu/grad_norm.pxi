@@ -1,6 +1,29 @@
 # The norm of the gradients: leaves of the tree of reductions.py, which cross tensors.
-cdef void measure_leaves(const Step* c, const Tensor* tensors, Py_ssize_t count, double* partial, Py_ssize_t first,
-                         Py_ssize_t stop) noexcept nogil:
+cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
+    """Add leaves in pairs until one is left; an odd one is carried up."""
+    cdef Py_ssize_t i
+    while n > 1:
+        for i in range(n // 2):
+            x[i] = x[2 * i] + x[2 * i + 1]
+        if n & 1:
+            x[n // 2] = x[n - 1]
+        n = (n + 1) // 2
+    return x[0]
+
+
+cdef double clip_factor(double norm, double largest) noexcept:
+    cdef double factor = largest / (norm + 1e-6)
+    return 1 if largest == INFINITY or factor > 1 else factor
+
+
+cdef void rescale(Work* w, double factor) noexcept nogil:
+    """Let the norm's limit scale the gradients as well."""
+    put(&w.scale, w.factor * factor, w.f64)
+    w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
+
+
+cdef void measure_leaves(const StepContext* c, const Tensor* tensors, Py_ssize_t count, double* partial,
+                         Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
     """Fill the leaves `first` to `stop` with sums of squares; 0 for a tensor without a gradient."""
     cdef Py_ssize_t low = 0, high = count, middle, start, n
     cdef const Tensor* t
@@ -32,7 +55,7 @@ cdef void measure_leaves(const Step* c, const Tensor* tensors, Py_ssize_t count,
     restore_mode(mode)
 
 
-cdef bint all_finite(const Step* c, const Tensor* t) noexcept nogil:
+cdef bint all_finite(const StepContext* c, const Tensor* t) noexcept nogil:
     """Look at each element: the squares of finite float64 numbers may overflow."""
     cdef Py_ssize_t k = 0, n
     cdef double found = 0
@@ -49,6 +72,70 @@ cdef bint all_finite(const Step* c, const Tensor* t) noexcept nogil:
     return found == 0
 
 
-cdef double clip_factor(double norm, double largest) noexcept:
-    cdef double factor = largest / (norm + 1e-6)
-    return 1 if largest == INFINITY or factor > 1 else factor
+cdef class GradNorm:
+    """The norms of the gradients of a list, and the limits that they have."""
+    cdef TensorList list
+    cdef WorkTable works
+    cdef double* partial            # the sum of the squares of each leaf, and as much room
+
+    def __cinit__(self, TensorList list, WorkTable works):
+        self.list, self.works = list, works
+
+    def __dealloc__(self):
+        free(self.partial)
+
+    cdef measure(self, const StepContext* c, int threads):
+        """Read the gradients once: the sum of the squares of each leaf."""
+        cdef Py_ssize_t i, count = self.list.count, leaves = self.list.nleaves
+        cdef const Tensor* tensors = self.list.tensors
+        if self.partial is NULL:
+            self.partial = <double*>calloc(2 * leaves + 1, sizeof(double))
+            if self.partial is NULL:
+                raise MemoryError
+        with nogil:
+            if threads == 1:
+                measure_leaves(c, tensors, count, self.partial, 0, leaves)
+            else:                               # each thread reads what it will step, as far as the leaves are even
+                for i in prange(threads, num_threads=threads, schedule="static"):
+                    measure_leaves(c, tensors, count, self.partial, leaves * i // threads,
+                                   leaves * (i + 1) // threads)
+
+    cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
+        """Return the sum of some leaves, which stay as they are."""
+        memcpy(self.partial + self.list.nleaves, self.partial + first, count * sizeof(double))
+        return fold(self.partial + self.list.nleaves, count) if count else 0
+
+    cdef bint finite(self, const StepContext* c, double total) noexcept:
+        """Whether all gradients are finite."""
+        cdef Py_ssize_t i
+        if total - total == 0:
+            return True
+        for i in range(self.list.count):
+            if self.list.tensors[i].data[G] is not NULL and not all_finite(c, &self.list.tensors[i]):
+                return False
+        return True
+
+    cdef double limit(self, const StepContext* c, double max_norm, int threads) except? -1:
+        """Return the norm of the gradients, and set what each is multiplied by."""
+        cdef Py_ssize_t i
+        cdef Tensor* t
+        cdef Work* works = self.works.works
+        cdef Work* w
+        cdef double norm, factor, own
+        self.measure(c, threads)
+        norm = sqrt(self.folded(0, self.list.nleaves))
+        for i in range(self.works.size):
+            if self.works.counts[i].given:      # the scale of the loss is the same for all
+                norm = norm * fabs(works[i].factor)
+                break
+        factor = clip_factor(norm, max_norm)
+        for i in range(self.works.size):
+            if self.works.counts[i].given:
+                rescale(&works[i], factor)
+        for i in range(self.list.count):
+            t = &self.list.tensors[i]
+            w = &works[t.work]
+            if t.data[G] is not NULL and w.max_norm != INFINITY:
+                own = sqrt(self.folded(t.leaf, (t.n + LEAF - 1) // LEAF)) * fabs(w.factor) * factor
+                put(&t.scale, w.factor * factor * clip_factor(own, w.max_norm), t.f64)
+        return norm

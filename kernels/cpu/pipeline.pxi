@@ -12,7 +12,7 @@ cdef inline char* beside(const Tensor* t, Py_ssize_t k, char* scratch) noexcept 
     return scratch + ((<size_t>at(t, P, k) - <size_t>scratch) & 448)
 
 
-cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+cdef inline void expect(const StepContext* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
     """Prefetch part of p and the states."""
     cdef int j
     for j in range(c.arrays):
@@ -20,7 +20,7 @@ cdef inline void expect(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t
             prefetch_row(at(t, j, k), n * t.size[j])
 
 
-cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+cdef inline void expect_all(const StepContext* c, const Tensor* t, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
     """Prefetch part of all arrays, from memory while the processor computes."""
     cdef int j
     for j in range(MAX_ARRAYS):
@@ -28,7 +28,7 @@ cdef inline void expect_all(const Step* c, const Tensor* t, Py_ssize_t k, Py_ssi
             prefetch_row(at(t, j, k), n * t.size[j])
 
 
-cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
+cdef void load(const StepContext* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n, void* out) noexcept nogil:
     """Decode part of an array; p with the bits that were cut off, where they are kept."""
     cdef void* a[3]
     a[0], a[1] = out, at(t, j, k)
@@ -39,7 +39,7 @@ cdef void load(const Step* c, const Tensor* t, int j, Py_ssize_t k, Py_ssize_t n
         c.of[t.f64].codec[t.kind[j]].decode(a, &c.of[t.f64].unit, &n)
 
 
-cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, Py_ssize_t number,
+cdef char* random_bits(const StepContext* c, const Tensor* t, const Work* w, TileView* x, Py_ssize_t number,
                        char* room) noexcept nogil:
     """Return the random bits of a tile for array ``number``."""
     cdef void* a[2]
@@ -58,7 +58,8 @@ cdef char* random_bits(const Step* c, const Tensor* t, const Work* w, Tile* x, P
     return <char*>a[0] + 2 * (x.k % 8)
 
 
-cdef void store(const Step* c, const Tensor* t, const Work* w, Tile* x, int j, void* values, char* room) noexcept nogil:
+cdef void store(const StepContext* c, const Tensor* t, const Work* w, TileView* x, int j, void* values,
+                char* room) noexcept nogil:
     """Encode a tile of an array, rounded as the group wants it."""
     cdef void* a[3]
     a[0], a[1] = values, at(t, j, x.k)
@@ -77,7 +78,7 @@ cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
     return w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL or t.crowded
 
 
-cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept nogil:
+cdef inline int direct(const StepContext* c, const Tensor* t, const Work* w) noexcept nogil:
     """Return what the rule decodes and encodes itself, where it can: what no other stage has to see in between."""
     cdef int found = 0
     if not t.direct and t.kind[G] != BF16:      # as in most plans: at once
@@ -91,7 +92,7 @@ cdef inline int direct(const Step* c, const Tensor* t, const Work* w) noexcept n
     return found if c.of[t.f64].rule[found] is not NULL else 0
 
 
-cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room) noexcept nogil:
+cdef void gather(const StepContext* c, const Tensor* t, TileView* x, char* row, char* room) noexcept nogil:
     """Let ``x`` point to the arrays in the compute type, ``row`` to the decoded row, if there is one."""
     cdef int j, to = native(t)
     for j in range(c.arrays):
@@ -108,10 +109,10 @@ cdef void gather(const Step* c, const Tensor* t, Tile* x, char* row, char* room)
         c.of[t.f64].decay(x.a, &t.catch_up, &x.n)
 
 
-cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const scalar_t* slopes,
+cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
                  char* room) noexcept nogil:
     """The stages from the gradient to the new p: all that see each element alone."""
-    cdef const Tiles* of = &c.of[t.f64]
+    cdef const TileTable* of = &c.of[t.f64]
     cdef void* pair[2]
     cdef void* a[MAX_ARRAYS]
     cdef int i = 0, j, to = native(t)
@@ -152,9 +153,9 @@ cdef void before(const Step* c, const Tensor* t, const Work* w, Tile* x, const s
                 store(c, t, w, x, j, x.a[j], room)
 
 
-cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* room) noexcept nogil:
+cdef void after(const StepContext* c, const Tensor* t, const Work* w, TileView* x, char* room) noexcept nogil:
     """The stages that see the finished p."""
-    cdef const Tiles* of = &c.of[t.f64]
+    cdef const TileTable* of = &c.of[t.f64]
     cdef void* pair[2]
     cdef Py_ssize_t k = x.k, n = x.n
     cdef int to = native(t)
@@ -175,7 +176,7 @@ cdef void after(const Step* c, const Tensor* t, const Work* w, Tile* x, char* ro
         memset(at(t, G, k), 0, n * t.size[G])
 
 
-cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
+cdef void row_factor(const StepContext* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
                      scalar_t* out) noexcept nogil:
     """Let ``of`` make a factor of a row's sum of squares."""
     cdef double squares, factor
@@ -189,13 +190,13 @@ cdef void row_factor(const Step* c, const Tensor* t, char* row, tile_t of, const
     put(out, factor, t.f64)
 
 
-cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
+cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
                    char* kept) noexcept nogil:
     """One row through all stages, twice where its norm is needed at the end: it is in a cache then, if it fits.
 
     ``ahead``: fetch the next row meanwhile.
     """
-    cdef Tile x
+    cdef TileView x
     cdef char* row = at(t, P, start)
     cdef char* room
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + t.row, n = t.row
@@ -234,10 +235,10 @@ cdef void walk_row(const Step* c, const Tensor* t, const Work* w, Py_ssize_t sta
         x.k = x.k + x.n
 
 
-cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
+cdef void walk(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t stop, char* scratch,
                char* kept) noexcept nogil:
     """All stages, one tile or one row of one tensor after another."""
-    cdef Tile x
+    cdef TileView x
     cdef char* room
     cdef int form
     cdef bint pairs
@@ -268,7 +269,7 @@ cdef void walk(const Step* c, const Tensor* t, const Work* w, Py_ssize_t start, 
         x.k = x.k + x.n
 
 
-cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:
+cdef void run_span(const StepContext* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:
     cdef scratch_t scratch                      # on the stack of the thread that runs this span
     cdef Py_ssize_t left = s.count, start = s.start, k = s.tensor, n
     cdef uint64_t mode = ieee_mode()
@@ -283,12 +284,12 @@ cdef void run_span(const Step* c, const Tensor* tensors, const Work* works, Span
     restore_mode(mode)
 
 
-cdef void catch_up(const Step* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
+cdef void catch_up(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t row) noexcept nogil:
     """Decay a row by what it has missed."""
     cdef scratch_t scratch
     cdef scalar_t factor
     cdef Py_ssize_t length = t.n // t.rows, stop = (row + 1) * length
-    cdef Tile x
+    cdef TileView x
     cdef void* a[1]
     cdef uint64_t mode
     if t.decayed[row] == t.decayed[t.rows]:

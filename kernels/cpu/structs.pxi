@@ -10,7 +10,6 @@ ctypedef union scalars_t:           # those of one tile
     double d[16]
 
 cdef enum:
-    MAX_ARRAYS = 10                 # p, g, five states of a rule, EMA, shadow, remainder; philox.py numbers 7 of them
     MAX_SIZES = 12                  # of a tile: rows, and the lengths of other axes
     MAX_PENALTIES = 8
     MAX_ROWS = 2                    # of them by row
@@ -20,11 +19,11 @@ cdef enum:
     MAX_TYPES = 16                  # rows of codecs.TYPES
     MAX_BLOCK = 256                 # elements that are encoded together: the smallest tile
 
-cdef enum:                          # places in Tensor.data; states stand between G and EMA
+cdef enum:                          # roles of arrays: their places in Tensor.data. States stand between G and EMA
     P, G, FIRST_STATE
-    EMA = MAX_ARRAYS - 3
-    SHADOW = MAX_ARRAYS - 2
-    REST = MAX_ARRAYS - 1           # of rounding with remainder
+    MAX_STATES = 5                  # philox.py has numbers for as many, and for the EMA
+    EMA = FIRST_STATE + MAX_STATES
+    SHADOW, REST, MAX_ARRAYS        # REST: the remainder
 
 cdef enum:                          # areas of scratch; those of the states follow. A large tile uses the first two only
     AREA_G, AREA_STEPS, AREA_P, AREA_EMA, AREA_STATE
@@ -48,7 +47,7 @@ cdef enum:                          # what a rule reads and writes in bfloat16 i
 cdef struct Type:                   # a row of codecs.TYPES, of the same number
     int number                      # of its dtype in NumPy; -1: of another package, and no array of it seen so far
     int remainder                   # the type of what rounding with remainder cuts off; -1: none
-    int block                       # elements that are encoded together
+    int block, size                 # elements that are encoded together; bytes of one
     bint param, coded               # may hold parameters; holds numbers that are decoded before use
     bint grad[2]                    # may hold gradients of a parameter computed in float32, in float64
     bint state[2]
@@ -62,7 +61,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     bint crowded                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
-    Py_ssize_t n, work              # n: elements; work: the number of its Work and of its Progress
+    Py_ssize_t n, work              # n: elements; work: the number of its Work and of its StepCount
     Py_ssize_t index                # of the tensor in the plan
     Py_ssize_t row                  # elements of a row, where a stage needs whole rows; else 0
     Py_ssize_t block                # the largest of its types: a tile begins and ends between blocks
@@ -73,7 +72,7 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     scalar_t catch_up               # of a row that lags
     bint lags
 
-cdef struct Progress:               # of the tensors that share a Work: of one group, after the same number of steps
+cdef struct StepCount:              # of the tensors that share a Work: of one group, after the same number of steps
     Py_ssize_t group, t             # t: steps taken
     Py_ssize_t tensors              # how many they are
     double carry
@@ -104,14 +103,14 @@ cdef struct Codec:                  # of a storage type
     tile_t random                   # NULL: rounded to the nearest only
     tile_t add                      # NULL: holds no gradients
 
-cdef struct Tiles:                  # of one compute type
+cdef struct TileTable:              # of one compute type
     Codec codec[MAX_TYPES]
     tile_t rule[DIRECT_RANDOM + 1]  # for 0, each sum of DIRECT_P and the like, and DIRECT_RANDOM; or NULL
     tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 
-cdef struct Step:                   # what all tiles of a plan need
-    Tiles of[2]                     # for float32 and float64
+cdef struct StepContext:            # what all tiles of a plan need
+    TileTable of[2]                 # for float32 and float64
     tile_t words, swapped, join, split, leaf
     int arrays                      # p, g and the states
     int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
@@ -122,7 +121,7 @@ cdef struct Step:                   # what all tiles of a plan need
     char* rows                      # a row for each thread
     Py_ssize_t row_bytes
 
-cdef struct Tile:                   # n elements from element k on
+cdef struct TileView:               # n elements from element k on
     void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
     Py_ssize_t k, n
     int direct

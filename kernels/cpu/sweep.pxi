@@ -165,18 +165,6 @@ cdef void pass_on(tile_t tile, void* first, void* second, Py_ssize_t n) noexcept
     tile(a, NULL, &n)
 
 
-cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
-    """Add leaves in pairs until one is left; an odd one is carried up."""
-    cdef Py_ssize_t i
-    while n > 1:
-        for i in range(n // 2):
-            x[i] = x[2 * i] + x[2 * i + 1]
-        if n & 1:
-            x[n // 2] = x[n - 1]
-        n = (n + 1) // 2
-    return x[0]
-
-
 cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple scalars) except -1:
     """Fill in the tiles and the arrays; return how many arrays are repeated or stretched."""
     cdef int j, kind, spread = 0

@@ -10,72 +10,66 @@ cdef int compare(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef class Memory:
-    """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
+cdef class TensorList:
+    """Parameters, what stands beside them and, at each step, their gradients: every write path is checked here."""
     cdef Tensor* tensors
-    cdef Progress* taken            # the steps taken by those that share a Work: the first `ntaken`
     cdef Interval* owned            # parameters and states in the order of their addresses: none overlaps another
     cdef Interval* given            # room for the gradients
-    cdef Py_ssize_t count, ntaken, nowned, nleaves, total, bytes
+    cdef Py_ssize_t count, nowned, nleaves, total, bytes
     cdef int narrays                # p, g and the states of the rule
     cdef bint coded, sparse         # some tensor is, or has rows that may lag
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
     cdef bint mixed                 # since they were put together a gradient has come or gone
-    cdef tuple names, params, states
-    cdef dict roles                 # the names of places
+    cdef tuple names, params, beside
+    cdef dict roles                 # their names
 
-    def __cinit__(self, dict table, str rule, names, params, states, groups, stages, steps, carries):
+    def __cinit__(self, tuple arrays, names, params, beside):
         cdef Py_ssize_t i
-        cdef tuple own = table[rule][2]
-        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
-        self.narrays = len(own)
+        self.names, self.params, self.beside = tuple(names), tuple(params), tuple(beside)
+        self.narrays = len(arrays)
         if self.narrays > EMA:
-            raise ValueError(f"{rule} has {self.narrays - 2} states: at most {EMA - 2} are possible")
-        self.roles = {**dict(enumerate(own)), EMA: "ema", SHADOW: "shadow", REST: "remainder"}
+            raise ValueError(f"a rule of {self.narrays - FIRST_STATE} states: at most {MAX_STATES} are possible")
+        self.roles = {**dict(enumerate(arrays)), EMA: "ema", SHADOW: "shadow", REST: "remainder"}
         check_parameters(self.names, self.params)
         self.count = len(self.params)
         self.tensors = <Tensor*>calloc(self.count + 1, sizeof(Tensor))
-        self.taken = <Progress*>calloc(self.count + 1, sizeof(Progress))
-        if self.tensors is NULL or self.taken is NULL:
+        if self.tensors is NULL:
             raise MemoryError
         for i in range(self.count):
-            self.tensors[i].index = self.tensors[i].work = i
-            self.lay(&self.tensors[i], self.params[i], self.states[i])
-            self.taken[i] = Progress(groups[i], steps[i], 1, carries[i], self.tensors[i].f64, False)
-        self.ntaken, self.mixed = self.count, True
+            self.tensors[i].index = i
+            self.record(&self.tensors[i], self.params[i], self.beside[i])
+        self.mixed = True
         self.own()
 
     def __dealloc__(self):
         free(self.tensors)
-        free(self.taken)
         free(self.owned)
         free(self.given)
 
-    cdef lay(self, Tensor* t, cnp.ndarray p, tuple states):
-        """Write down where a parameter and its states are."""
+    cdef record(self, Tensor* t, cnp.ndarray p, own):
+        """Write down where a parameter is, and what stands beside it."""
         cdef int j
-        cdef list places = [*range(FIRST_STATE, self.narrays), EMA, SHADOW, REST]
-        cdef Py_ssize_t last = len(states) - 1  # negative indices are off here
         t.p, t.descr, t.n = <void*>p, <void*>cnp.PyArray_DESCR(p), cnp.PyArray_SIZE(p)
         t.kind[P] = stored(p)
         t.f64 = t.kind[P] == F64
         t.rows = rows_of(p)
-        if last != len(places):
-            raise ValueError(f"{last} states for {self.names[t.index]}: {[self.roles[j] for j in places]}")
+        checks.beside(own, self.narrays - FIRST_STATE, self.names[t.index])
         self.place(t, P, p)
         t.kind[G], t.size[G] = t.kind[P], t.size[P]
-        for j, state in zip(places, states):
-            if state is not None:
-                self.state(t, j, state)
+        for j, state in enumerate(own.states, FIRST_STATE):
+            self.state(t, j, state)
+        self.state(t, EMA, own.ema)
+        self.state(t, SHADOW, own.shadow)
+        self.state(t, REST, own.remainder)
         if t.kind[P] == BF16 and t.data[EMA] is NULL and t.data[SHADOW] is NULL:
             t.direct = DIRECT_P
         kinds = {t.kind[j] for j in range(FIRST_STATE, self.narrays) if t.data[j] is not NULL}
         if kinds == {BF16} or (not kinds and t.direct):
             t.direct |= DIRECT_STATES
-        if states[last] is not None:
-            checks.row_decay(states[last], t.rows, f"row_decay of {self.names[t.index]}")
+        if own.row_decay is not None:
+            checks.row_decay(own.row_decay, t.rows, f"row_decay of {self.names[t.index]}")
             self.sparse = True
-            t.decayed = <double*>cnp.PyArray_DATA(states[last])
+            t.decayed = <double*>cnp.PyArray_DATA(own.row_decay)
         self.total += t.n
         t.leaf = self.nleaves
         self.nleaves += (t.n + LEAF - 1) // LEAF
@@ -83,7 +77,9 @@ cdef class Memory:
         self.coded |= t.coded
 
     cdef state(self, Tensor* t, int j, a):
-        """Write down a state. It is not checked again: nobody resizes an array that pyopt made."""
+        """Write down a state, where it is on. It is not checked again: nobody resizes an array that pyopt made."""
+        if a is None:
+            return
         cdef int kind = stored(a) if isinstance(a, cnp.ndarray) else -1
         cdef bint fits = kind >= 0 and (kind == types[t.kind[P]].remainder if j == REST else types[kind].state[t.f64])
         if not fits or not alike(a, <cnp.ndarray>t.p) or not a.flags.writeable:
@@ -99,9 +95,9 @@ cdef class Memory:
 
     cdef place(self, Tensor* t, int j, cnp.ndarray a):
         t.data[j], t.size[j] = <char*>cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a)
-        t.block = max(t.block, types[t.kind[j]].block)
         self.bytes += t.n * t.size[j]
         t.coded |= t.kind[j] != native(t) and j != SHADOW
+        t.block = max(t.block, types[t.kind[j]].block)
 
     cdef whole_blocks(self, const Tensor* t):
         """Raise where a step by rows would split what is encoded together."""
@@ -194,7 +190,7 @@ cdef class Memory:
     cdef check(self, tuple grads, bint zero):
         """Check every array; on return data[G] of each tensor points to its gradient. Nothing else has changed."""
         cdef Py_ssize_t i
-        cdef int kind
+        cdef int kind, size
         cdef bint moved = not self.separate
         cdef Tensor* t
         cdef char* data
@@ -209,17 +205,21 @@ cdef class Memory:
             data = NULL
             g = PyTuple_GET_ITEM(<PyObject*>grads, i)
             if g is not <PyObject*>None:
-                if not PyArray_CheckExact(g):
-                    if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
-                        checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G))
-                kind = stored(<cnp.ndarray>g)
-                if (not fits_gradient(t, kind) or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
-                        or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
-                    checks.reject(<object>g, <object>t.p, f"the gradient of {self.names[i]}", self.allowed(t, G), zero)
-                data = <char*>cnp.PyArray_DATA(<cnp.ndarray>g)
+                if not PyArray_CheckExact(g) and isinstance(<object>g, View):
+                    kind = self.viewed(t, <tuple>g, zero, &data)
+                    size = types[kind].size
+                else:
+                    if not PyArray_CheckExact(g):
+                        if not isinstance(<object>g, cnp.ndarray) or checks.masked(<object>g):
+                            self.refuse(t, <object>g, False)
+                    kind = stored(<cnp.ndarray>g)
+                    if (not fits_gradient(t, kind) or not alike(<cnp.ndarray>g, <cnp.ndarray>t.p)
+                            or zero and not cnp.PyArray_FLAGS(<cnp.ndarray>g) & cnp.NPY_ARRAY_WRITEABLE):
+                        self.refuse(t, <object>g, zero)
+                    data, size = <char*>cnp.PyArray_DATA(<cnp.ndarray>g), cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
                 if kind != t.kind[G]:
                     moved = True
-                    t.kind[G], t.size[G] = kind, cnp.PyArray_ITEMSIZE(<cnp.ndarray>g)
+                    t.kind[G], t.size[G] = kind, size
             if data != t.data[G]:
                 moved = True
                 t.data[G] = data
@@ -227,6 +227,20 @@ cdef class Memory:
         if moved or zero and not self.zeroed:
             self.apart(zero)
         self.separate, self.zeroed = True, zero
+
+    cdef refuse(self, const Tensor* t, g, bint zero):
+        """Raise the error that says why a gradient does not go with its parameter."""
+        checks.reject(g, <object>t.p, f"the gradient of {self.names[t.index]}", self.allowed(t, G), zero)
+
+    cdef int viewed(self, const Tensor* t, tuple v, bint zero, char** data) except -1:
+        """Return the storage type of a gradient that comes as a View, and where it lies."""
+        cdef uintptr_t address = v[0]
+        cdef int kind = number_of(v[3]) if v[3] in codecs.BY_SHORT else -1
+        if (not fits_gradient(t, kind) or address % types[kind].size or zero and v[4]
+                or not alike_view(v[1], v[2], <cnp.ndarray>t.p)):
+            checks.reject_view(v, <object>t.p, f"the gradient of {self.names[t.index]}", self.allowed(t, G), zero)
+        data[0] = <char*>address
+        return kind
 
     cdef bint crowded(self, const Tensor* t) noexcept:
         """Whether each read of g would wait for a write to another array; see _arrays.beside."""

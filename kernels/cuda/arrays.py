@@ -7,43 +7,16 @@ none of these libraries is imported. An address keeps nothing alive: whoever enq
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..numerics import codecs
+from ..view import KINDS, SIZES, View, contiguous
 
 LIBRARIES = ("torch", "cupy")  # that have a current stream of their own
-KINDS = {row.name: row.short for row in codecs.TYPES}
-SIZES = {row.short: row.size for row in codecs.TYPES}
-
-
-class View(NamedTuple):
-    """Where an array lies; strides in elements."""
-
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    kind: str
-    readonly: bool
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def dense(self) -> bool:
-        """Whether the elements fill their memory without gaps."""
-        want = 1
-        for stride, length in sorted((s, n) for s, n in zip(self.strides, self.shape, strict=True) if n != 1):
-            if stride != want:
-                return self.size == 0
-            want *= length
-        return True
 
 
 def library(a: Any) -> str:
@@ -72,6 +45,8 @@ def on_gpu(a: Any) -> bool:
 
 def view(a: Any, name: str) -> View:
     """Return where ``a`` lies; TypeError where it is no array on a GPU or of another dtype."""
+    if isinstance(a, View):
+        return a
     if isinstance(a, Array):
         return a.view
     if is_tensor(a):
@@ -98,40 +73,6 @@ def view(a: Any, name: str) -> View:
         raise ValueError(f"{name} has strides {strides} in bytes: multiples of the element size {size} are needed")
     steps = contiguous(shape) if strides is None else tuple(s // size for s in strides)
     return View(address or 0, shape, steps, kind, bool(readonly))
-
-
-def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the strides of a C-contiguous array, in elements."""
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-
-
-def in_order(v: View) -> bool:
-    """Whether an array is C-contiguous."""
-    steps = contiguous(v.shape)
-    return v.size == 0 or all(n <= 1 or a == b for n, a, b in zip(v.shape, v.strides, steps, strict=True))
-
-
-def check(v: View, name: str) -> None:
-    """Raise where an array cannot be stepped in place."""
-    size = SIZES[v.kind]
-    if v.address % size:
-        raise ValueError(f"{name} is not aligned to its element size ({size} bytes): copy it first")
-    if not v.dense:
-        raise ValueError(f"{name} has strides {v.strides} for shape {v.shape}: its elements must fill their memory "
-                         "without gaps (a contiguous copy does)")  # fmt: skip
-    if v.readonly:
-        raise ValueError(f"{name} is read-only: this step writes to it")
-
-
-def agree(v: View, p: View, name: str) -> None:
-    """Raise where an array does not lie in memory as its parameter does."""
-    if v.shape != p.shape:
-        raise ValueError(f"{name} has shape {v.shape}, the parameter {p.shape}: they must agree")
-    if v.strides != p.strides and any(
-        n != 1 and a != b for n, a, b in zip(p.shape, v.strides, p.strides, strict=True)
-    ):  # fmt: skip
-        raise ValueError(f"{name} has strides {v.strides}, the parameter {p.strides} (in elements): both must lie in "
-                         "memory in the same order")  # fmt: skip
 
 
 def dtype_of(kind: str) -> np.dtype[Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22  # bytes of page-locked memory to ask for at a time
 
 
-class Memory:
+class Buffer:
     """A piece of device or pinned memory, given back with the object."""
 
     def __init__(self, address: int, free: Any) -> None:
@@ -98,11 +98,11 @@ class GPU:
         finally:
             self.leave(before)
 
-    def allocate(self, size: int) -> Memory:
+    def allocate(self, size: int) -> Buffer:
         """Return ``size`` bytes of device memory, not set."""
         with self.here():
             (address,) = _checked(self.driver.cuMemAlloc(max(size, 1)))
-        return Memory(int(address), self.free)
+        return Buffer(int(address), self.free)
 
     def free(self, address: int) -> None:
         """Give memory of the device back."""
@@ -183,15 +183,15 @@ class GPU:
         """Return what a launch of so many blocks needs."""
         return self.core.LaunchConfig(grid=blocks, block=threads)
 
-    def pinned(self, size: int) -> tuple[Memory, np.ndarray[Any, Any]]:
+    def pinned(self, size: int) -> tuple[Buffer, np.ndarray[Any, Any]]:
         """Return page-locked memory of this process, and as an array of bytes."""
         with self.here():
             (address,) = _checked(self.driver.cuMemHostAlloc(size, 1))  # of use to all contexts
-        memory = Memory(int(address), self.driver.cuMemFreeHost)
+        memory = Buffer(int(address), self.driver.cuMemFreeHost)
         return memory, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(memory.address))
 
 
-class Ring:
+class StagingRing:
     """Room for uploads in page-locked memory: used again when the device has read it, and more of it until then.
 
     So the host waits for no upload, however many steps it is ahead. Memory comes for many at a time, as asking for it
@@ -200,7 +200,7 @@ class Ring:
 
     def __init__(self, device: Any, size: int) -> None:
         self.device, self.size = device, size
-        self.blocks: list[Memory] = []
+        self.blocks: list[Buffer] = []
         self.unused: list[Any] = []
         self.slots: deque[Any] = deque()  # room and what is recorded behind its upload: the oldest first
 

@@ -1,6 +1,6 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
-``Update`` steps the tensors of one combination, ``Rows`` those of one whose rows stay whole, ``Prepare`` computes what
+``Update`` steps the tensors of one variant, ``Rows`` those of one whose rows stay whole, ``Prepare`` computes what
 they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``registers`` is how
 many a thread may have at most; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated`` the same
 body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..rules import RULES
+from ..spec import Rule
 from .device import grad_norm, pipeline, prologue, sparse_rows, whole_rows
-from .device.intrinsics import Host, Memory
-from .device.operands import Column, Combination
+from .device.intrinsics import Host, Target
+from .variant import Operand, Variant
 
 u4 = np.uint32
 u8 = np.uint64
@@ -24,9 +24,9 @@ Function = Callable[..., Any]
 
 
 class Update(NamedTuple):
-    """Steps all tensors of a combination: (table, chunks, given)."""
+    """Steps all tensors of a variant: (table, chunks, given)."""
 
-    combination: Combination
+    variant: Variant
     threads: int = pipeline.THREADS
     arguments: int = 3
     registers: int = 0
@@ -34,13 +34,13 @@ class Update(NamedTuple):
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return f"update_{self.combination.name}"
+        return f"update_{self.variant.name}"
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda
 
-        body, threads = pipeline.update(m, self.combination), u4(self.threads)
+        body, threads = pipeline.update(m, self.variant), u4(self.threads)
 
         def kernel(table, chunks, given):  # type: ignore[no-untyped-def]
             body(u4(cuda.blockIdx.x), u4(cuda.threadIdx.x), threads, table, chunks, given)
@@ -49,7 +49,7 @@ class Update(NamedTuple):
 
     def emulated(self, m: Host) -> Function:
         """Return the kernel for this CPU."""
-        body, threads = pipeline.update(m, self.combination), self.threads
+        body, threads = pipeline.update(m, self.variant), self.threads
 
         def kernel(blocks, table, chunks, given):  # type: ignore[no-untyped-def]
             for block in range(blocks):
@@ -60,31 +60,31 @@ class Update(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Steps rows of the tensors of a combination: (table, chunks, given, picks)."""
+    """Steps rows of the tensors of a variant: (table, chunks, given, picks)."""
 
-    combination: Combination
+    variant: Variant
     threads: int = grad_norm.THREADS
     arguments: int = 4
 
     @property
     def registers(self) -> int:
         """Registers of a thread at most: left to itself the compiler takes few, and spills."""
-        c = self.combination
+        c = self.variant
         return (80 if c.real == "f32" else 136) + 8 * c.picked
 
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return f"rows_{self.combination.name}"
+        return f"rows_{self.variant.name}"
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda, types
 
         body, threads, size = (
-            whole_rows.update(m, self.combination),
+            whole_rows.update(m, self.variant),
             u8(self.threads),
-            whole_rows.shared(self.combination),
+            whole_rows.shared(self.variant),
         )
 
         def kernel(table, chunks, given, picks):  # type: ignore[no-untyped-def]
@@ -95,7 +95,7 @@ class Rows(NamedTuple):
 
     def emulated(self, m: Host) -> Function:
         """Return the kernel for this CPU, where one thread needs no barrier."""
-        body, size = whole_rows.update(m, self.combination), whole_rows.shared(self.combination)
+        body, size = whole_rows.update(m, self.variant), whole_rows.shared(self.variant)
 
         def kernel(blocks, table, chunks, given, picks):  # type: ignore[no-untyped-def]
             kept = np.empty(size)
@@ -108,8 +108,7 @@ class Rows(NamedTuple):
 class Prepare(NamedTuple):
     """Computes norm, factors and scalars: (given, info, call, progress, result, partial, scratch)."""
 
-    rule: str
-    scalars: int
+    rule: Rule
     limited: bool
     absent: tuple[str, ...] = ()
     picked: bool = False
@@ -124,13 +123,15 @@ class Prepare(NamedTuple):
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return "_".join(["prepare", self.rule, *self.absent, *["limited"] * self.limited, *["picked"] * self.picked])
+        return "_".join(
+            ["prepare", self.rule.name, *self.absent, *["limited"] * self.limited, *["picked"] * self.picked]
+        )
 
-    def body(self, m: Memory) -> Function:
+    def body(self, m: Target) -> Function:
         """Return the work of one thread."""
-        return prologue.prepare(m, RULES[self.rule], self.scalars, self.limited, self.absent, self.picked)  # type: ignore[no-any-return]
+        return prologue.prepare(m, self.rule, self.limited, self.absent, self.picked)  # type: ignore[no-any-return]
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda
 
@@ -173,7 +174,7 @@ class Leaves(NamedTuple):
         """What the kernel is called."""
         return f"leaves_{self.kind}" + "_sums" * (not self.squared)
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda, types
 
@@ -224,7 +225,7 @@ class Sums(NamedTuple):
         """What the kernel is called."""
         return f"sums_{self.kind}_{self.real}"
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda, types
 
@@ -261,7 +262,7 @@ class Lag(NamedTuple):
         """What the kernel is called."""
         return "lag"
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel, of one block."""
         from numba import cuda
 
@@ -285,7 +286,7 @@ class Lag(NamedTuple):
 class CatchUp(NamedTuple):
     """Decays all rows by what they have missed: (p, remainder, length, rows, row_decay, last)."""
 
-    p: Column
+    p: Operand
     threads: int = grad_norm.THREADS
     arguments: int = 6
     registers: int = 0
@@ -295,7 +296,7 @@ class CatchUp(NamedTuple):
         """What the kernel is called."""
         return f"catch_up_{self.p.kind}_{self.p.rounding}"
 
-    def entry(self, m: Memory) -> Function:
+    def entry(self, m: Target) -> Function:
         """Return the kernel."""
         from numba import cuda
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .device.grad_norm import LEAF
-from .device.operands import Column, Combination
 from .device.pipeline import THREADS
 from .device.sparse_rows import TEAMS
+from .variant import Operand, Variant
 
 CHUNK = 65536  # elements that a block takes at most
 LEAST = 8 * THREADS  # and at least, where there are so many
@@ -40,20 +41,20 @@ def leaves(sizes: Sequence[int]) -> int:
     return sum(-(-n // LEAF) for n in sizes)
 
 
-def heads(c: Combination, addresses: Sequence[int], g: int | None = None) -> list[int]:
+def heads(c: Variant, addresses: Sequence[int], g: int | None = None) -> list[int]:
     """Return the numbers of elements, below a vector's, after which all arrays of a tensor are aligned for vectors.
 
-    ``addresses`` are those of the columns in the order that ``pipeline.addresses_of`` expects, without g; with ``g``,
+    ``addresses`` are those of the operands in the order that ``pipeline.addresses_of`` expects, without g; with ``g``,
     its alignment counts too. Random bits come in blocks of 8 from element 0 on, so that only 0 will do there.
     """
-    columns: list[Column] = [c.p, *c.read[2:], *([c.shadow] if c.shadow else [])]
-    pairs = [*zip(addresses, (*columns, c.p), strict=False), *([(g, c.g)] if g is not None else [])]
+    operands: list[Operand] = [c.p, *c.read[2:], *([c.shadow] if c.shadow else [])]
+    pairs = [*zip(addresses, (*operands, c.p), strict=False), *([(g, c.g)] if g is not None else [])]
     choices = (0,) if c.stochastic else range(c.width)
     return [h for h in choices if all((a + h * x.size) % min(16, c.width * x.size) == 0 for a, x in pairs)]
 
 
-def table(c: Combination, tensors: Sequence[int], rows: Sequence[int], addresses: Sequence[Sequence[int]]) -> Words:
-    """Return the static words of the tensors of a combination: ``addresses`` also has what rows need."""
+def table(c: Variant, tensors: Sequence[int], rows: Sequence[int], addresses: Sequence[Sequence[int]]) -> Words:
+    """Return the static words of the tensors of a variant: ``addresses`` also has what rows need."""
     found = np.zeros((len(tensors), c.record), np.uint64)
     found[:, 0] = tensors
     found[:, 1] = rows
@@ -64,3 +65,8 @@ def table(c: Combination, tensors: Sequence[int], rows: Sequence[int], addresses
 def rows_of_a_block(total: int, multiprocessors: int) -> int:
     """Return how many rows a block takes."""
     return -(-total // (multiprocessors * WAVES * TEAMS)) * TEAMS
+
+
+def bytes_of(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the bytes of a contiguous array."""
+    return np.ascontiguousarray(a).reshape(-1).view(np.uint8)

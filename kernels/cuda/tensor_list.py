@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks, view
 from ..numerics import codecs, codecs_cuda
+from ..step import SLOTS, Beside
+from ..view import SIZES, View
 from . import arrays
-from .arrays import View
 
 Words = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 
 
-class Found(NamedTuple):
+class GradViews(NamedTuple):
     """What a step has found out about its gradients; ``views`` is None where nothing but addresses has changed."""
 
     views: list[View | None] | None
@@ -51,23 +54,26 @@ def _facts(grads: Sequence[Any], in_order: bool) -> list[Any] | None:
     return facts if len(there) == len(grads) else [*facts, [g is None for g in grads]]
 
 
-class Tensors:
-    """Parameters, their states and, at each step, their gradients; all that writes to them checks them here."""
+class TensorList:
+    """Parameters, what stands beside them and, at each step, their gradients: every write path is checked here."""
 
-    def __init__(self, names: Sequence[str], params: Sequence[Any], states: Sequence[Sequence[Any]]) -> None:
-        self.names, self.params, self.states = tuple(names), tuple(params), tuple(map(tuple, states))
+    def __init__(self, device: Any, states: int, names: Sequence[str], params: Sequence[Any],
+                 beside: Sequence[Beside]) -> None:  # fmt: skip
+        self.device, self.states = device, states
+        self.names, self.params, self.kept = tuple(names), tuple(params), tuple(beside)
         self.count = len(params)
         self.library = arrays.library(params[0])
         self.views = [arrays.view(p, name) for p, name in zip(params, names, strict=True)]
         for v, name in zip(self.views, names, strict=True):
-            arrays.check(v, name)
-        self.owned = [self.own(i, row) for i, row in enumerate(states)]
+            view.check(v, name)
+        self.beside = [self.look_beside(i, own) for i, own in enumerate(beside)]
         self.sizes = [v.size for v in self.views]
-        self.apart()
+        self.spans, self.span_names = self.apart()
         self.tensors = [p for p in self.params if arrays.is_tensor(p)]
         self.addresses = [p.data_ptr() for p in self.tensors]  # a tensor may be given other memory
-        self.in_order = all(map(arrays.in_order, self.views))
+        self.in_order = all(map(view.in_order, self.views))
         self.ordinal = self.tensors[0].get_device() if self.tensors else None
+        self.grads: list[Any] = []  # weak references to the last ones, which would cost their memory if kept alive
         self.ids: list[int] = []  # of the last gradients, which tell while none of them has died
         self.died: list[Any] = []
         self.facts: list[Any] | None = None  # of the last gradients, where all parameters are tensors of PyTorch
@@ -77,49 +83,60 @@ class Tensors:
         self.there = np.zeros(0, np.int64)  # the tensors that had one
         self.zeroable = False
 
-    def own(self, i: int, states: Sequence[Any]) -> list[View | None]:
-        """Return the views of what belongs to a parameter: the states, then EMA, shadow, remainder and row_decay."""
-        found: list[View | None] = []
-        what = [*(f"state {k}" for k in range(len(states) - 4)), "ema", "shadow", "remainder", "row_decay"]
-        for name, a in zip(what, states, strict=True):
-            if a is None:
-                found.append(None)
-                continue
-            label, p = f"{name} of {self.names[i]}", self.views[i]
-            v = arrays.view(a, label)
-            arrays.check(v, label)
-            if name == "row_decay":
-                arrays.agree(v, View(0, ((*p.shape, 1)[0] + 1,), (1,), "f64", False), label)
-            else:
-                arrays.agree(v, p, label)
-            kinds = {"remainder": ("u16",), "row_decay": ("f64",)}.get(name, allowed(p, "state"))
-            if v.kind not in kinds:
-                raise TypeError(f"{label} is {v.kind}: {' or '.join(kinds)} is needed")
-            found.append(v)
-        return found
+    def look_beside(self, i: int, own: Beside) -> Beside:
+        """Return the views of what stands beside a parameter, each of which goes with it."""
+        checks.beside(own, self.states, self.names[i])
+        states = tuple(f"state {k}" for k in range(self.states))
+        slots = Beside(states, ("scale",) * len(own.scales), *SLOTS)
+        return slots.map(lambda slot, a: None if a is None else self.slot(i, slot, a), own)
 
-    def apart(self) -> None:
-        """Refuse parameters and states that share memory."""
+    def slot(self, i: int, slot: str, a: Any) -> View:
+        """Return the view of an array in a slot."""
+        label, p = f"{slot} of {self.names[i]}", self.views[i]
+        v = arrays.view(a, label)
+        view.check(v, label)
+        if slot == "row_decay":
+            view.agree(v, View(0, (self.rows(i) + 1,), (1,), "f64", False), label)
+        else:
+            view.agree(v, p, label)
+        kinds = {"remainder": ("u16",), "row_decay": ("f64",)}.get(slot, allowed(p, "state"))
+        if v.kind not in kinds:
+            raise TypeError(f"{label} is {v.kind}: {' or '.join(kinds)} is needed")
+        return v
+
+    def apart(self) -> tuple[Words, list[str]]:
+        """Return where parameters and states lie, in the order of addresses, and whose they are; none may overlap."""
         spans = []
-        for p, own, name in zip(self.views, self.owned, self.names, strict=True):
-            for v, what in [(p, name), *((x, f"a state of {name}") for x in own if x is not None)]:
+        for p, own, name in zip(self.views, self.beside, self.names, strict=True):
+            for v, what in [(p, name), *((x, f"a state of {name}") for x in own.flat() if x is not None)]:
                 if v.size:
-                    spans.append((v.address, v.address + v.size * arrays.SIZES[v.kind], what))
+                    spans.append((v.address, v.address + v.size * SIZES[v.kind], what))
         spans.sort()
         for (_, stop, a), (start, _, b) in pairwise(spans):
             if start < stop:
                 raise ValueError(f"{a} and {b} share memory: an update in place needs arrays of their own")
-        self.spans = np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2)
-        self.span_names = [name for *_, name in spans]
+        return np.array([(low, high) for low, high, _ in spans], np.uint64).reshape(-1, 2), [name for *_, name in spans]
 
     def rows(self, i: int) -> int:
         """Return how many rows a tensor has."""
         return (*self.views[i].shape, 1)[0]
 
+    def operands(self, i: int) -> list[int]:
+        """Return the addresses of a tensor's operands but g: p, states and EMA, shadow, remainder."""
+        own = self.beside[i]
+        found = (self.views[i], *own.states, own.ema, own.shadow, own.remainder)
+        return [v.address for v in found if v is not None]
+
+    def row_words(self, i: int) -> list[int]:
+        """Return what a table has besides for a tensor whose rows stay whole; see whole_rows.py."""
+        lags, rows = self.beside[i].row_decay, self.rows(i)
+        decayed = (0, 0) if lags is None else (lags.address, lags.address + 8 * rows)
+        return [self.sizes[i] // max(1, rows), *decayed]
+
     def whole_rows(self, i: int) -> None:
         """Raise where the rows of a tensor do not lie one after another."""
         v, name = self.views[i], self.names[i]
-        if not arrays.in_order(v):
+        if not view.in_order(v):
             raise ValueError(f"{name} has strides {v.strides} for shape {v.shape}: a C-contiguous array is needed, as "
                              "np.ascontiguousarray makes")  # fmt: skip
 
@@ -130,7 +147,7 @@ class Tensors:
         if self.tensors and list(map(sys.modules["torch"].Tensor.data_ptr, self.tensors)) != self.addresses:
             raise ValueError("the memory of a parameter was moved since the optimizer was made: make a new optimizer")
 
-    def check(self, grads: tuple[Any, ...], zero: bool) -> Found | None:
+    def check(self, grads: tuple[Any, ...], zero: bool) -> GradViews | None:
         """Return where the gradients are, or None where they are the arrays of the last step, where they were."""
         if len(grads) != self.count:
             raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
@@ -142,13 +159,13 @@ class Tensors:
                     return None
                 if facts[1:] == self.facts[1:] and (addresses := self.moved(grads, facts[0])) is not None:
                     self.separate(addresses, self.lengths, zero)
-                    return Found(None, addresses, facts, self.zeroable)
+                    return GradViews(None, addresses, facts, self.zeroable)
             if not self.tensors and not self.died and self.ids == list(map(id, grads)):
                 return None
         found = self.look(grads, zero)
         addresses = np.array([0 if v is None else v.address for v in found], np.uint64)
         self.separate(addresses, lengths(found), zero)
-        return Found(found, addresses, facts, zero)
+        return GradViews(found, addresses, facts, zero)
 
     def look(self, grads: tuple[Any, ...], zero: bool) -> list[View | None]:
         """Return the views of the gradients, each of which goes with its parameter."""
@@ -158,8 +175,8 @@ class Tensors:
                 found.append(None)
                 continue
             v = arrays.view(g, f"the gradient of {name}")
-            arrays.check(v if zero else v._replace(readonly=False), f"the gradient of {name}")
-            arrays.agree(v, p, f"the gradient of {name}")
+            view.check(v if zero else v._replace(readonly=False), f"the gradient of {name}")
+            view.agree(v, p, f"the gradient of {name}")
             if v.kind not in allowed(p):
                 raise TypeError(
                     f"the gradient of {name} is {v.kind}, the parameter {p.kind}: {' or '.join(allowed(p))} is needed"
@@ -167,6 +184,8 @@ class Tensors:
             if arrays.is_tensor(g) and self.ordinal not in (None, g.get_device()):
                 raise TypeError(f"the gradient of {name} is on {g.device}, the parameter on cuda:{self.ordinal}: they "
                                 "must agree")  # fmt: skip
+            if not self.tensors and not self.device.holds(v.address):
+                raise TypeError(f"the gradient of {name} is not on {self.device}, where the parameter is")
             found.append(v)
         return found
 
@@ -182,14 +201,51 @@ class Tensors:
         found[self.there] = addresses
         return None if (found & self.unaligned).any() else found
 
-    def accept(self, found: Found) -> None:
-        """Remember the gradients of a step that goes ahead."""
+    def take(self, grads: tuple[Any, ...], zero: bool) -> GradViews | None:
+        """Check the gradients of a step that goes ahead, and remember them; see ``check``."""
+        found = self.check(grads, zero)
+        if found is None:
+            return None
+        if not self.tensors:
+            died: list[Any] = []
+            self.died = died
+            self.grads = [_reference(g, died.append) for g in grads]
+            self.ids = list(map(id, grads))
         if found.views is not None:
             self.found, self.lengths = found.views, lengths(found.views)
-            sizes = [0 if v is None else arrays.SIZES[v.kind] for v in found.views]
+            sizes = [0 if v is None else SIZES[v.kind] for v in found.views]
             self.there = np.flatnonzero(sizes)
             self.unaligned = np.maximum(sizes, 1).astype(np.uint64) - np.uint64(1)
         self.facts, self.zeroable = found.facts, found.zeroable
+        return found
+
+    def forget(self) -> None:
+        """Let the next step look at its gradients anew."""
+        self.ids, self.facts = [], None
+
+    def check_rows(self, i: int, indices: Any, values: Any) -> View:
+        """Raise where a step of the rows ``indices`` cannot take ``values``; return where these are."""
+        self.still()
+        p, name = self.views[i], self.names[i]
+        self.whole_rows(i)
+        if not p.shape:
+            raise ValueError(f"{name} has no rows: it is a single number")
+        checks.row_indices(indices, p.shape[0], name)
+        v = arrays.view(values, "values")
+        view.check(v._replace(readonly=False), "values")
+        if v.kind not in allowed(p):
+            raise TypeError(f"values are {v.kind}, the parameter {p.kind}: {' or '.join(allowed(p))} is needed")
+        if v.shape != (len(indices), *p.shape[1:]):
+            raise ValueError(
+                f"values have shape {v.shape}: must be {(len(indices), *p.shape[1:])}, a row for each index"
+            )
+        if not view.in_order(v):
+            raise ValueError(f"values have strides {v.strides} for shape {v.shape}: np.ascontiguousarray is needed")
+        if not self.device.holds(v.address):
+            raise ValueError(f"values are not on {self.device}, where {name} is")
+        addresses = np.full(self.count, v.address, np.uint64)
+        self.separate(addresses, lengths([*[None] * i, v, *[None] * (self.count - i - 1)]), False)
+        return v
 
     def separate(self, addresses: Words, lengths: Words, zero: bool) -> None:
         """Refuse a gradient that shares memory with what the step writes: with ``zero``, other gradients among it."""
@@ -212,4 +268,12 @@ class Tensors:
 
 def lengths(found: Sequence[View | None]) -> Words:
     """Return the bytes of arrays, 0 for one that is not there."""
-    return np.array([0 if v is None else v.size * arrays.SIZES[v.kind] for v in found], np.uint64)
+    return np.array([0 if v is None else v.size * SIZES[v.kind] for v in found], np.uint64)
+
+
+def _reference(a: Any, died: Callable[[Any], None]) -> Any:
+    """Return a weak reference that calls ``died``, or the object where there can be none."""
+    try:
+        return weakref.ref(a, died)
+    except TypeError:
+        return a

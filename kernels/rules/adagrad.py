@@ -52,4 +52,5 @@ RULE = Rule(
         Hyper("eps", 1e-10),
     ),
     decay="coupled",
+    doc=__doc__,
 )

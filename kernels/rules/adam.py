@@ -67,4 +67,5 @@ RULE = Rule(
         Hyper("amsgrad", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )

@@ -29,4 +29,6 @@ RULE = replace(
     name="adamw",
     hypers=tuple(Hyper("weight_decay", 1e-2) if h.name == "weight_decay" else h for h in adam.RULE.hypers),
     decay="decoupled",
+    base=adam.RULE,
+    doc=__doc__,
 )

@@ -44,4 +44,5 @@ RULE = Rule(
     states=(State("exp_avg"),),
     hypers=(Hyper("lr", 1e-4), Hyper("betas", (0.9, 0.99), high=1.0), Hyper("weight_decay", 0.0)),
     decay="decoupled",
+    doc=__doc__,
 )

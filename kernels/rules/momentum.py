@@ -53,4 +53,5 @@ RULE = Rule(
     states=(State("velocity"),),
     hypers=(Hyper("lr", 1e-3), Hyper("momentum", 0.9), Hyper("weight_decay", 0.0), Hyper("nesterov", False)),
     decay="coupled",
+    doc=__doc__,
 )

@@ -70,4 +70,5 @@ RULE = Rule(
         Hyper("centered", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )

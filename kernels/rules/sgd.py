@@ -77,4 +77,5 @@ RULE = Rule(
         Hyper("nesterov", False),
     ),
     decay="coupled",
+    doc=__doc__,
 )

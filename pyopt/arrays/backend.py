@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import step
+from ..kernels.backend import Plan
 from ..kernels.cpu import engine, isa
 from ..kernels.native import write
 from ..kernels.numerics import codecs
-from . import gpu
+from ..kernels.reference import plan as reference_plan
+from . import gpu, multi_device
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _reference = False
 
 
-def make_plan(*args: Any) -> Any:
-    """Return the plan of the engine that steps these arrays; see ``engine.Plan`` for the arguments after the table."""
-    if any(map(gpu.on_gpu, args[2])):
-        return gpu.make_plan(make_plan, *args)
-    return step.Plan(*args) if _reference else engine.Plan(isa.tiles(), *args)
+def make_plan(names: Sequence[str], params: Sequence[Any], *args: Any) -> Plan:
+    """Return the plan of the engine that steps these arrays; see ``backend.Plan`` for the arguments."""
+    if any(map(gpu.on_gpu, params)):
+        return multi_device.make_plan(make_plan, names, params, *args)
+    if _reference:
+        return reference_plan.Plan(names, params, *args)
+    return engine.Plan(isa.tiles(), names, params, *args)  # type: ignore[no-any-return]
 
 
 def check_parameters(names: Sequence[str], params: Sequence[Any]) -> None:

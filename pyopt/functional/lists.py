@@ -10,7 +10,8 @@ import numpy as np
 
 from ..arrays.backend import Array, is_list, make_plan
 from ..kernels.spec import Rule
-from ..optim.group import GRAD_SCALE, OPTIONS, PLACES, ZERO_GRADS, Given, Group
+from ..kernels.step import Beside, Request
+from ..optim.group import GRAD_SCALE, OPTIONS, ZERO_GRADS, ParamGroup
 
 
 def on_lists(rule: Rule) -> Callable[..., None]:
@@ -26,7 +27,7 @@ def on_lists(rule: Rule) -> Callable[..., None]:
             if not is_list(given[name]):
                 raise TypeError(f"{name} is {type(given[name]).__name__}: a list of arrays is needed")
         params = list(given["params"])
-        group = Group(rule, _hypers(rule, given))
+        group = ParamGroup(rule, _hypers(rule, given))
         steps = _steps(given["state_steps"], len(params))
         taken = [int(step.item()) for step in steps]
         columns = [
@@ -34,17 +35,14 @@ def on_lists(rule: Rule) -> Callable[..., None]:
             for name, on in zip(lists, group.structure[0], strict=True)
         ]
         names = [f"params[{i}]" for i in range(len(params))]
-        states = [[*(column[i] for column in columns), *[None] * len(PLACES)] for i in range(len(params))]
-        scale = GRAD_SCALE.check(given["grad_scale"])
-        stages = [group.stages]
-        plan = make_plan(
-            f"rules.{rule.kernel}", names, params, states, [0] * len(params), stages, taken, list(map(float, taken))
-        )
+        beside = [Beside(tuple(column[i] for column in columns)) for i in range(len(params))]
+        scale, zero = GRAD_SCALE.check(given["grad_scale"]), ZERO_GRADS.check(given["zero_grads"])
+        plan = make_plan(names, params, beside, [group.group], [0] * len(params), taken, list(map(float, taken)))
         grads = list(given["grads"])
         _apart(steps, {"params": params, "grads": grads, **dict(zip(lists, columns, strict=True))})
         stepped = [i for i, g in enumerate(grads[: len(steps)]) if g is not None]
         done = [(steps[i], np.full_like(steps[i], taken[i] + 1)) for i in stepped]
-        plan.step(grads, Given([group], scale), ZERO_GRADS.check(given["zero_grads"]), news=(done,))
+        plan.step(grads, Request([group.group], scale, zero, notes=(done,)))
 
     function.__name__ = function.__qualname__ = rule.name
     function.__module__ = __package__ or ""

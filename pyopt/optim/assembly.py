@@ -3,56 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays.backend import Array, check_parameters, make_plan
 from ..arrays.gpu import adopt, facts, is_tensor
+from ..kernels.backend import Plan
+from ..kernels.step import Beside
 from .checkpoint import brief
-from .group import PLACES, Group
+from .group import ParamGroup
+from .slots import filled, in_use
 
 
-class Made(NamedTuple):
+class Assembly(NamedTuple):
     """All that an optimizer was made of, replaced as one: a change takes effect as a whole or not at all."""
 
-    groups: list[Group]
-    own: list[tuple[Any, ...]]  # the parameters by group, as given; names, states and plan go through them in order
+    groups: list[ParamGroup]
+    own: list[tuple[Any, ...]]  # the parameters by group, as given; names, beside and plan go through them in order
     params: list[Array]  # the same, tensors of PyTorch in this process's memory by view
     tensors: list[Any]  # those tensors, which may be given other memory,
     facts: list[Any]  # and what they were when they were viewed
     torch: bool  # whether there are tensors at all, on a GPU or not
     names: list[str]
-    states: list[list[Array | None]]  # see Group.places
+    beside: list[Beside]
     structures: list[Any]
-    plan: Any
+    plan: Plan
 
     @classmethod
-    def of(cls, groups: list[Group], own: list[tuple[Any, ...]], names: list[str],
-           states: Sequence[Sequence[Array | None]], steps: list[int], carries: list[float]) -> Made:  # fmt: skip
-        """Return the whole, with new arrays where a state is None that belongs to a parameter."""
-        given = [a for arrays in own for a in arrays]
+    def of(cls, groups: list[ParamGroup], own: list[tuple[Any, ...]], names: list[str], beside: Sequence[Beside],
+           steps: list[int], carries: list[float]) -> Assembly:  # fmt: skip
+        """Return the whole, with new arrays in the slots that are on and empty."""
+        given = [*chain(*own)]
         params = [adopt(a) for a in given]
         tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
-        index = [i for i, arrays in enumerate(own) for _ in arrays]
+        members = [i for i, arrays in enumerate(own) for _ in arrays]
         check_parameters(names, params)
-        filled = [groups[i].states(p, have) for i, p, have in zip(index, params, states, strict=True)]
+        kept = [filled(groups[i], p, have) for i, p, have in zip(members, params, beside, strict=True)]
+        used = [in_use(groups[i], p, have) for i, p, have in zip(members, params, kept, strict=True)]
+        plan = make_plan(names, params, used, [group.group for group in groups], members, steps, carries)
         structures = [group.structure for group in groups]
-        used = [
-            [array if place.on else None for array, place in zip(row, groups[i].places(p), strict=True)]
-            for i, p, row in zip(index, params, filled, strict=True)
-        ]
-        stages = [group.stages for group in groups]
-        plan = make_plan(f"rules.{groups[0].rule.kernel}", names, params, used, index, stages, steps, carries)
         return cls(
-            groups, own, params, tensors, facts(tensors), any(map(is_tensor, given)), names, filled, structures, plan
+            groups, own, params, tensors, facts(tensors), any(map(is_tensor, given)), names, kept, structures, plan
         )
 
-    def over(self, states: Sequence[Sequence[Array | None]]) -> Made:
-        """Return the same over other states, from the same step counts on."""
-        return Made.of(self.groups, self.own, self.names, states, *self.plan.progress())
+    def over(self, beside: Sequence[Beside]) -> Assembly:
+        """Return the same with other arrays beside the parameters, from the same step counts on."""
+        return Assembly.of(self.groups, self.own, self.names, beside, *self.plan.progress())
 
-    def followed(self) -> Made:
+    def followed(self) -> Assembly:
         """Return the same over the memory that its tensors have now; ValueError where one has become another."""
         now = facts(self.tensors)
         if now == self.facts:
@@ -63,25 +63,25 @@ class Made(NamedTuple):
                 raise ValueError(
                     f"{name} is {_tensor(*fact)}, and was {_tensor(*was)} when the optimizer was made: make a new one"
                 )
-        return self.over(self.states)
+        return self.over(self.beside)
 
     def still(self) -> None:
         """Raise where a schedule, in the middle of a step, has given a tensor other memory."""
-        if self.tensors and facts(self.tensors) != self.facts:
+        if facts(self.tensors) != self.facts:
             raise ValueError("a schedule moved the memory of a parameter: only between steps may that be done")
 
     @property
     def given(self) -> list[Any]:
         """All parameters in their order, as given."""
-        return [a for own in self.own for a in own]
+        return [*chain(*self.own)]
 
-    def kept(self, place: str, missing: str) -> list[Array]:
-        """Return the arrays of one of PLACES; ValueError, with what is ``missing``, where a parameter has none."""
-        found = [states[PLACES.index(place) - len(PLACES)] for states in self.states]
+    def kept(self, slot: str, missing: str) -> list[Array]:
+        """Return the arrays of one of SLOTS; ValueError, with what is ``missing``, where a parameter has none."""
+        found = [getattr(beside, slot) for beside in self.beside]
         for name, array in zip(self.names, found, strict=True):
             if array is None:
                 raise ValueError(f"{name} {missing}")
-        return found  # type: ignore[return-value]
+        return found
 
     def position(self, param: str | int | None) -> int:
         """Return the position of the parameter that a name, a position or None stands for."""

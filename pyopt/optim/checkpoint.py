@@ -11,7 +11,9 @@ import numpy as np
 from ..arrays.backend import Array, beside, copied, described, near
 from ..kernels import checks
 from ..kernels.spec import Rule
-from .group import Group
+from ..kernels.step import Beside
+from .group import ParamGroup
+from .slots import slots
 
 
 def snapshot(
@@ -59,19 +61,22 @@ def group_values(
 
 
 def read_states(
-    saved: Mapping[int, Any], groups: Sequence[Group], params: Sequence[Array], names: Sequence[str]
-) -> tuple[Any, list[int], list[float]]:
-    """Return checked copies of the states, and the step counts and carries; ``groups`` has that of each parameter."""
+    saved: Mapping[int, Any], groups: Sequence[ParamGroup], params: Sequence[Array], names: Sequence[str]
+) -> tuple[list[Beside], list[int], list[float]]:
+    """Return checked copies of what stands beside the parameters, and the step counts and carries.
+
+    ``groups`` has that of each parameter.
+    """
     if not isinstance(saved, Mapping) or set(saved) != set(range(len(params))):
         raise ValueError(f"the state_dict has states for {brief(saved)}: must be for 0 to {len(params) - 1}")
-    states: list[list[Array | None]] = []
+    found: list[Beside] = []
     for i, (group, p) in enumerate(zip(groups, params, strict=True)):
         entry, name = saved[i], names[i]
         if not isinstance(entry, Mapping):
             raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
-        places = group.places(p)
-        known = {"step", "carry", *(place.name for place in places if place.on or place.name != "shadow")}
-        needed = {place.name for place in places if place.on and place.start is not None} - {"shadow"}
+        own_slots = slots(group, p)
+        known = {"step", "carry", *(slot.name for slot in own_slots.flat() if slot.on or slot.name != "shadow")}
+        needed = {slot.name for slot in own_slots.flat() if slot.on and slot.start is not None} - {"shadow"}
         if not needed | {"step", "carry"} <= set(entry) <= known:
             raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
         t = entry["step"]
@@ -80,26 +85,27 @@ def read_states(
         carry = entry["carry"]
         if isinstance(carry, bool) or not isinstance(carry, (int, float)) or not math.isfinite(carry):
             raise ValueError(f"carry of {name} is {carry!r} in the state_dict: must be a finite number")
-        arrays = [entry.get(place.name) for place in places]
-        for place, array in zip(places, arrays, strict=True):
-            if array is None and place.name not in needed:
+        for slot in own_slots.flat():
+            array = entry.get(slot.name)
+            if array is None and slot.name not in needed:
                 continue
-            if described(array) != (place.shape, place.dtype) or checks.masked(array):
-                raise ValueError(
-                    f"{place.name} of {name} is {brief(array)}: must be {place.dtype} of shape {place.shape}"
-                )
-        *arrays, decay = arrays
-        states.append([*(None if a is None else beside(p, a, a.dtype) for a in arrays),
-                       None if decay is None else near(p, decay)])  # fmt: skip
+            if described(array) != (slot.shape, slot.dtype) or checks.masked(array):
+                raise ValueError(f"{slot.name} of {name} is {brief(array)}: must be {slot.dtype} of shape {slot.shape}")
+        found.append(_placed(p, own_slots.map(lambda slot, entry=entry: entry.get(slot.name))))
     order = range(len(params))
-    return states, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
+    return found, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
 
-def moved(p: Any, states: Sequence[Any]) -> list[Any]:
+def moved(p: Any, had: Beside) -> Beside:
     """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
-    *arrays, decay = states
-    found = [None if a is None else beside(p, copied(a), described(a)[1]) for a in arrays]
-    return [*found, None if decay is None else near(p, copied(decay))]
+    return _placed(p, had.map(copied))
+
+
+def _placed(p: Any, arrays: Beside) -> Beside:
+    """Return copies of arrays in the memory of this process, where p is."""
+    lag = None if arrays.row_decay is None else near(p, arrays.row_decay)
+    rest = arrays._replace(row_decay=None)
+    return rest.map(lambda a: None if a is None else beside(p, a, a.dtype))._replace(row_decay=lag)
 
 
 def brief(value: Any) -> str:

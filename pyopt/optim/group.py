@@ -1,22 +1,21 @@
-"""The hyper-parameters and options of a parameter group, checked, as the kernels take them."""
+"""The dict of a parameter group that users write to, checked, and what the engines take of it: a ``step.Group``."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, beside, copied, described
-from ..kernels import step
 from ..kernels.hyper import Hyper
 from ..kernels.numerics import codecs
 from ..kernels.penalties.group_lasso import GroupLasso
 from ..kernels.penalties.l1 import L1
 from ..kernels.penalty import Penalty, Projection
 from ..kernels.spec import Rule
+from ..kernels.step import Group, Penalties
 from ..validate import one_of
 
 ZERO_GRADS = Hyper("zero_grads", False)
@@ -30,26 +29,13 @@ OPTIONS: dict[str, Any] = {
     "state_dtype": None,
     "shadow_dtype": None,
 }
-PLACES = ("ema", "shadow", "remainder", "row_decay")  # what an optimizer keeps beside the states of its rule
-SHADOW = PLACES.index("shadow") - len(PLACES)  # its place from the end
 
 
-class Place(NamedTuple):
-    """An array that may stand beside a parameter.
+class ParamGroup:
+    """The dict of a parameter group, read anew at every step; ``group`` is what the engines take of it."""
 
-    ``start`` is a number, or a function of the parameter and the dtype; None for one that is made where it is first
-    needed.
-    """
-
-    name: str
-    on: bool
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    start: Any
-
-
-class Group:
-    """The hyper-parameters of a parameter group as the kernels take them, read anew from its dict at every step."""
+    group: Group
+    options: dict[str, Any]
 
     def __init__(self, rule: Rule, values: dict[str, Any]) -> None:
         self.rule = rule
@@ -60,10 +46,10 @@ class Group:
         self.structure: tuple[Any, ...] = ()
         self.refresh(values)
 
-    def refresh(self, group: dict[str, Any]) -> None:
-        """Take over what was written to ``group``, checked."""
+    def refresh(self, written: dict[str, Any]) -> None:
+        """Take over what was written to the dict, checked."""
         try:
-            given = self.read(group)
+            given = self.read(written)
         except KeyError as missing:
             raise ValueError(f"a parameter group has no {missing} any more: put it back") from None
         try:
@@ -89,91 +75,32 @@ class Group:
             "state_dtype": self._state_dtype(options["state_dtype"]),
             "shadow_dtype": _shadow_dtype(options["shadow_dtype"]),
         }
-        stages = step.stages(self.rule, h, penalties, options["rounding"])
-        group.update(values, **options)
-        self.h, self.schedules, self.penalties, self.options = h, schedules, penalties, options
-        self.seen = tuple(dict(x) if isinstance(x, dict) else x for x in self.read(group))
+        group = Group(self.rule, h, schedules, penalties, options["rounding"], options["seed"])
+        written.update(values, **options)
+        self.group, self.options = group, options
+        self.seen = tuple(dict(x) if isinstance(x, dict) else x for x in self.read(written))
         self.structure = (
             tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),
             h.ema_decay is not None,
             str(options["state_dtype"]),
             options["shadow_dtype"],
-            stages,
+            group.stages,
         )
 
     @property
-    def stages(self) -> step.Stages:
-        """The optional stages of the group."""
-        return self.structure[-1]  # type: ignore[no-any-return]
-
-    def work(self, grad_scale: float, t: int, carry: float) -> step.Work:
-        """Return what step ``t`` (from 1 on) hands to the stages."""
-        return self.work_of(self.hypers(t) if self.schedules else self.h, grad_scale, t, carry)
-
-    def work_of(self, h: Any, grad_scale: float, t: int, carry: float) -> step.Work:
-        """Return what step ``t`` with the hyper-parameters ``h`` hands to the stages."""
-        work = step.work(self.rule, h, self.penalties, self.options["seed"], grad_scale, t, carry)
-        if len(work.penalties) < len(self.stages.penalties):  # a coupled decay that is 0 now keeps its stage
-            work = work._replace(penalties=((0.0,), *work.penalties))
-        return work
-
-    def hypers(self, t: int) -> Any:
-        """Return the hyper-parameters of step ``t``, checked."""
-        h = self.h
-        for name, hyper in self.schedules.items():
-            given = getattr(h, name)
-            now = given(t - 1) if callable(given) else tuple(x(t - 1) if callable(x) else x for x in given)
-            h = h._replace(**{name: hyper.check(now)})
-        if self.schedules and (wrong := self.rule.check(h)):
-            raise ValueError(wrong)
-        return h
+    def h(self) -> Any:
+        """The hyper-parameters, of which some may be functions of the number of steps taken."""
+        return self.group.h
 
     def lazy_decay(self, t: int) -> float:
         """Return what step ``t`` multiplies a row by that has no gradient; ValueError where it does more to it."""
-        h = self.hypers(t)
+        h = self.group.hypers(t)
         if h.weight_decay != 0 and self.rule.decay == "coupled" and not self.rule.memoryless(h):
             raise ValueError(
                 f"weight_decay={h.weight_decay!r} in step_rows: {self.rule.name} adds it to the gradient of every row, "
                 "must be 0 (penalty=pyopt.L2(...) acts on the rows given)"
             )
         return float(1.0 - h.lr * h.weight_decay)
-
-    def places(self, p: Array) -> list[Place]:
-        """Return what may stand beside ``p``: the states of the rule in order, then those of PLACES."""
-        (shape, stored), given = described(p), self.options["state_dtype"] or {}
-        real = codecs.compute(stored)
-        flags, ema, *_ = self.structure
-        found = []
-        for state, on in zip(self.rule.states, flags, strict=True):
-            start = getattr(self.h, state.start) if isinstance(state.start, str) else state.start
-            found.append(Place(state.name, on, shape, _storage(given, state.name, real), start))
-        shadow, remainder = self.options["shadow_dtype"], self.stages.rounding == "remainder"
-        row = codecs.BY_NAME[stored.name]
-        if remainder and not (row.native or row.remainder):
-            raise ValueError(
-                f"rounding='remainder' for a {row.name} parameter: must be bfloat16, or float32 and float64"
-            )
-        kind = _storage(given, "ema", real)
-        found.append(Place("ema", ema, shape, kind, _copy if ema else None))
-        kind = codecs.dtype(shadow or "float16")
-        found.append(Place("shadow", shadow is not None, shape, kind, None if shadow is None else _copy))
-        cut_off = codecs.BY_SHORT[row.remainder or "u16"].dtype
-        found.append(Place("remainder", remainder and row.remainder is not None, shape, cut_off, 0))
-        found.append(Place("row_decay", True, (shape[0] + 1,) if shape else (2,), np.dtype(np.float64), None))
-        return found
-
-    def states(self, p: Array, have: Sequence[Array | None]) -> list[Array | None]:
-        """Return what stands beside ``p``: ``have``, in the dtypes wanted now, and new arrays where one is on."""
-        found: list[Array | None] = []
-        for place, array in zip(self.places(p), have, strict=True):
-            if array is None and place.on and place.start is not None:
-                start = place.start(p, place.dtype) if callable(place.start) else place.start
-                found.append(beside(p, start, place.dtype))
-            elif array is None or array.dtype == place.dtype or (place.name == "shadow" and not place.on):
-                found.append(array)
-            else:
-                found.append(beside(p, _copy(array, place.dtype, codecs.compute(described(p)[1])), place.dtype))
-        return found
 
     def _state_dtype(self, given: Any) -> dict[str, str] | None:
         """Return a storage type for each state that one was asked for."""
@@ -190,7 +117,7 @@ class Group:
                 f"state_dtype={given!r}: must be None, one of {', '.join(codecs.NAMES)}, or a dict of these"
             ) from None
 
-    def _penalties(self, options: dict[str, Any]) -> step.Penalties:
+    def _penalties(self, options: dict[str, Any]) -> Penalties:
         """Check penalty, prox and metric against each other and the rule, and put them as the user may read them."""
         gradients, proxes = (_sequence(name, options[name]) for name in ("penalty", "prox"))
         for name, found in (("penalty", gradients), ("prox", proxes)):
@@ -210,34 +137,11 @@ class Group:
                         f"prox={penalty!r}: {self.rule.name} has a step of its own for each element, and this form "
                         "needs one step for all, known beforehand: set metric='lr'"
                     )
-        return step.Penalties(
+        return Penalties(
             tuple(penalty for penalty in gradients if any(penalty.scalars())),
             tuple(penalty for penalty in proxes if isinstance(penalty, Projection) or any(penalty.scalars())),
             metric,
         )
-
-
-class Given(NamedTuple):
-    """What a step is given besides gradients: the hyper-parameters of all groups, and what the loss was scaled by.
-
-    The CPU engine calls it for the numbers of one tensor; the GPU engine computes these on the device.
-    """
-
-    groups: Sequence[Group]
-    grad_scale: float
-    still: Callable[[], None] = lambda: None  # raises where a schedule did what a step cannot go on from
-
-    def __call__(self, group: int, t: int, carry: float) -> step.Work:
-        work = self.groups[group].work(self.grad_scale, t, carry)
-        if self.groups[group].schedules:
-            self.still()
-        return work
-
-
-def _copy(a: Any, dtype: np.dtype[Any], real: type[Any] | None = None) -> Array:
-    """Return the numbers of an array in another storage type, in memory of this process."""
-    values = copied(a)
-    return codecs.encode(codecs.decode(values, real or codecs.compute(values.dtype)), dtype)
 
 
 def _scheduled(hyper: Hyper, value: Any) -> bool:
@@ -284,9 +188,3 @@ def _shadow_dtype(given: Any) -> str | None:
         if (name := codecs.dtype(given).name) in allowed:
             return name
     raise ValueError(f"shadow_dtype={given!r}: must be {', '.join(allowed)} or None")
-
-
-def _storage(given: Mapping[str, str], name: str, real: type[Any]) -> np.dtype[Any]:
-    """Return how a state is stored: never in more bits than it is computed in."""
-    wanted = codecs.dtype(given.get(name, real))
-    return np.dtype(real) if wanted.itemsize > np.dtype(real).itemsize else wanted

@@ -17,11 +17,13 @@ from ..kernels.hyper import Hyper
 from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
 from ..kernels.spec import Rule
+from ..kernels.step import SLOTS, Beside, Request
 from ..training.loss_scale import DynamicLossScale
-from .assembly import Made
+from .assembly import Assembly
 from .checkpoint import brief, group_values, moved, read_states, snapshot
-from .group import GRAD_SCALE, PLACES, SHADOW, ZERO_GRADS, Given, Group
+from .group import GRAD_SCALE, ZERO_GRADS, ParamGroup
 from .signature import documentation, signature
+from .slots import filled, slots
 
 Params = Iterable[Any]
 
@@ -92,7 +94,7 @@ class Optimizer:
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
-        cls._state_names = [*(state.name for state in cls.rule.states), *PLACES]
+        cls._state_names = [*(state.name for state in cls.rule.states), *SLOTS]
         cls.__signature__ = signature(cls.rule)
         cls.__doc__ = documentation(cls.rule, Optimizer.__doc__)
 
@@ -110,7 +112,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = Guard()
-        self._made = Made([], [], [], [], [], False, [], [], [], None)
+        self._made = Assembly([], [], [], [], [], False, [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -134,11 +136,11 @@ class Optimizer:
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"the names {twice} are used twice")
         values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
-        new = Group(self.rule, values)
-        steps, carries = had.plan.progress() if had.plan is not None else ([], [])
-        states: list[Sequence[Array | None]] = [*had.states, *([None] * len(self._state_names) for _ in arrays)]
-        made = Made.of([*had.groups, new], [*had.own, arrays], names, states,
-                       [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+        new = ParamGroup(self.rule, values)
+        steps, carries = had.plan.progress() if had.names else ([], [])
+        beside = [*had.beside, *[Beside.nothing(self.rule)] * len(arrays)]
+        made = Assembly.of([*had.groups, new], [*had.own, arrays], names, beside,
+                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
         vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
 
@@ -206,18 +208,18 @@ class Optimizer:
     def _catch_up(self) -> None:
         made = self._current()
         made.plan.catch_up()
-        written(p for p, states in zip(made.given, made.states, strict=True) if states[-1] is not None)
+        written(p for p, own in zip(made.given, made.beside, strict=True) if own.row_decay is not None)
 
     def _step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale, zero_grads: bool) -> None:
         if not is_list(grads):
             raise TypeError(f"grads is {type(grads).__name__}: a list of arrays is needed, such as [grad]")
-        made, scale, *limits = self._refresh(grad_scale)
+        if zero_grads is not True and zero_grads is not False:
+            zero_grads = ZERO_GRADS.check(zero_grads)
+        made, request = self._refresh(grad_scale, zero_grads)
         given = list(grads) if made.torch else grads
         if made.torch:
             grads = [adopt(g) for g in given]
-        if zero_grads is not True and zero_grads is not False:
-            zero_grads = ZERO_GRADS.check(zero_grads)
-        made.plan.step(grads, Given(made.groups, scale, made.still), zero_grads, *limits, self._news(made))
+        made.plan.step(grads, request)
         if made.torch:
             written(p for p, g in zip(made.given, grads, strict=True) if g is not None)
             written(given if zero_grads else ())
@@ -226,29 +228,28 @@ class Optimizer:
 
     def _step_rows(self, indices: Any, values: Array, param: str | int | None,
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
-        made, scale, *limits = self._refresh(grad_scale)
+        made, request = self._refresh(grad_scale)
         i = made.position(param)
         group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
-        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.schedules else 1)
+        lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
         rows, values = integers(indices), adopt(values)
-        if lazy != 1 and made.states[i][-1] is None:
+        if lazy != 1 and made.beside[i].row_decay is None:
             made.plan.check_rows(i, rows, values)
-            states = [[*row] for row in made.states]
-            p = made.params[i]
-            states[i][-1] = near(p, np.ones(group.places(p)[-1].shape))
-            made = made.over(states)
-        work = Given(made.groups, scale, made.still)
-        made.plan.step_rows(i, rows, values, work, lazy, *limits, self._news(made))
+            p, beside = made.params[i], [*made.beside]
+            beside[i] = beside[i]._replace(row_decay=near(p, np.ones(slots(group, p).row_decay.shape)))
+            made = made.over(beside)
+            request = request._replace(notes=self._notes(made))
+        made.plan.step_rows(i, rows, values, request, lazy)
         written(made.given[i : i + 1])
         if isinstance(grad_scale, DynamicLossScale) and made.plan.skipped:
             grad_scale.found_nonfinite = True
 
-    def _news(self, made: Made) -> tuple[Any, ...]:
+    def _notes(self, made: Assembly) -> tuple[Any, ...]:
         """Return what a plan takes to let ``made`` be the optimizer's from its step on."""
         return () if made is self._made else ((), (vars(self), {"_made": made}))
 
-    def _refresh(self, grad_scale: float | DynamicLossScale) -> tuple[Made, float, float, bool]:
-        """Take over what was written to the groups; return what is made of it, and the scale and limits of a step.
+    def _refresh(self, grad_scale: float | DynamicLossScale, zero: bool = False) -> tuple[Assembly, Request]:
+        """Take over what was written to the groups; return what is made of it, and what the step is asked for.
 
         It is the optimizer's when it takes the step, and not before.
         """
@@ -259,17 +260,19 @@ class Optimizer:
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
-            made = made.over(made.states)
+            made = made.over(made.beside)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
-        return made, scale, largest, skip
+        still = made.still if made.tensors and any(group.group.schedules for group in made.groups) else None
+        groups = [group.group for group in made.groups]
+        return made, Request(groups, scale, zero, largest, skip, self._notes(made), still)
 
-    def _current(self) -> Made:
+    def _current(self) -> Assembly:
         """Return what was made of the groups, over the memory that tensors have now."""
         self._made = made = self._intact().followed()
         return made
 
-    def _intact(self) -> Made:
+    def _intact(self) -> Assembly:
         """Return what was made of the groups; ValueError where their list is another one."""
         made = self._made
         if len(self.param_groups) != len(made.own):
@@ -295,8 +298,7 @@ class Optimizer:
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
-        if hasattr(made.plan, "refresh"):
-            made.plan.refresh(Given(made.groups, 1.0, made.still))
+        made.plan.refresh([group.group for group in made.groups])
 
     def to(self, params: Params) -> None:
         """Step these arrays from now on: copies of the parameters on another device, in their order.
@@ -317,10 +319,10 @@ class Optimizer:
         if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
         check_parameters(had.names, new)
-        states = [moved(p, row) for p, row in zip(new, had.states, strict=True)]
+        beside = [moved(p, arrays) for p, arrays in zip(new, had.beside, strict=True)]
         left = iter(given)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
-        made = Made.of(had.groups, own, had.names, states, *had.plan.progress())
+        made = Assembly.of(had.groups, own, had.names, beside, *had.plan.progress())
         news = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
         write((), *news, (vars(self), {"_made": made}))
 
@@ -330,12 +332,12 @@ class Optimizer:
 
         None where neither a limit of a norm nor ``skip_nonfinite`` asked for it.
         """
-        return self._made.plan.norm  # type: ignore[no-any-return]
+        return self._made.plan.norm
 
     @property
     def skipped(self) -> bool:
         """Whether the last step was none, because a gradient was infinite or NaN."""
-        return self._made.plan.skipped  # type: ignore[no-any-return]
+        return self._made.plan.skipped
 
     def ema_params(self) -> list[Array]:
         """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
@@ -370,13 +372,13 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._beside(self._made.states)
+        return self._described(self._made.beside)
 
-    def _beside(self, states: Sequence[Sequence[Array | None]]) -> list[dict[str, Any]]:
+    def _described(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
         return [
             {"step": t, "carry": carry}
-            | {name: array for name, array in zip(self._state_names, own, strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), states, strict=True)
+            | {name: array for name, array in zip(self._state_names, own.flat(), strict=True) if array is not None}
+            for t, carry, own in zip(*self._made.plan.progress(), beside, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -390,13 +392,13 @@ class Optimizer:
     def _snapshot(self) -> dict[str, Any]:
         made = self._current()
         values = [dict(group) for group in self.param_groups]
-        groups = [Group(self.rule, each) for each in values]
+        groups = [ParamGroup(self.rule, each) for each in values]
         of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
-        states = [group.states(p, have) for group, p, have in zip(of, made.params, made.states, strict=True)]
-        for group, own in zip(of, states, strict=True):
+        beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
+        for i, group in enumerate(of):
             if group.options["shadow_dtype"] is None:  # any more: what is left of one
-                own[SHADOW] = None
-        return snapshot(self.rule, self._beside(states), values)
+                beside[i] = beside[i]._replace(shadow=None)
+        return snapshot(self.rule, self._described(beside), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
@@ -410,11 +412,11 @@ class Optimizer:
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         values = group_values(state_dict, self.rule, self.param_groups)
-        groups = [Group(self.rule, value) for value in values]
+        groups = [ParamGroup(self.rule, value) for value in values]
         had = self._current()
         of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
-        states, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
-        made = Made.of(groups, had.own, had.names, states, steps, carries)
+        beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
+        made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
         vars(self).update(param_groups=values, _made=made)
 
     def __reduce__(self) -> Any:

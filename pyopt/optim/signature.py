@@ -35,7 +35,7 @@ def documentation(rule: Rule, shared: str | None) -> str | None:
     """
     if shared is None:
         return None
-    text, _, example = rule.doc.partition("\n>>> ")
+    text, _, example = (rule.doc or "").partition("\n>>> ")
     before, _, after = inspect.cleandoc(shared).partition("**hypers\n")
     params = before[before.index("params : ") :]
     stages = after[after.index("\nmaximize : ") + 1 :]

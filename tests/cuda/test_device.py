@@ -5,9 +5,11 @@ import pytest
 
 import pyopt
 from pyopt.arrays import gpu as on_gpus
+from pyopt.kernels import view
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import tensor_list
 from pyopt.kernels.rules import RULES
+from pyopt.kernels.step import Beside
 from support.device import Emulated, Foreign, device
 from support.helpers import everything, gradients, make, same_bits, tame
 
@@ -22,7 +24,7 @@ def gpu(request, monkeypatch):
 
 def put(gpu, a):
     """Return an array on the device."""
-    made = gpu_arrays.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), gpu_arrays.KINDS[str(a.dtype)])
+    made = gpu_arrays.Array(gpu, a.shape, tuple(s // a.itemsize for s in a.strides), view.KINDS[str(a.dtype)])
     made.set(a)
     return made
 
@@ -255,21 +257,21 @@ def test_gradients_of_torch_are_told_by_their_memory(monkeypatch, torch):
     """A backward pass makes new tensors in the memory of the old ones: what a step knows of them still holds."""
     known = gpu_arrays.view
 
-    def view(a, name):
+    def on_gpu(a, name):
         if not gpu_arrays.is_tensor(a):
             return known(a, name)
-        return gpu_arrays.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
+        return view.View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), "f32", False)  # as if on a GPU
 
-    monkeypatch.setattr(gpu_arrays, "view", view)
+    monkeypatch.setattr(gpu_arrays, "view", on_gpu)
     params = [torch.zeros(6, 2), torch.zeros(3)]
-    found = tensor_list.Tensors(["a", "b"], params, [[None] * 5] * 2)
+    found = tensor_list.TensorList(device("emulated"), 1, ["a", "b"], params, [Beside((None,))] * 2)
     grads = [torch.ones(6, 2), torch.ones(3)]
 
     def looked(*given):
         looks = found.check(given, False)
         if looks is not None:
             assert found.check(given, False) is not None  # to look is not yet to step
-            found.accept(looks)
+            assert found.take(given, False) is not None
         return looks
 
     looks = looked(*grads)

@@ -3,19 +3,21 @@
 ``emulated`` tests need nothing but NumPy; they are slow, so sizes are small. ``compiled`` ones need Numba.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
 import pyopt
 from pyopt import L1, L2, MCP, SCAD, Box, ElasticNet, HuberL1, LogSum, MaxNorm, NonNegative
-from pyopt.kernels import step
 from pyopt.kernels.cuda import arrays as gpu_arrays
-from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda import plan as gpu_engine
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.penalties import PENALTIES
+from pyopt.kernels.reference import plan as reference_plan
 from pyopt.kernels.rules import RULES
-from pyopt.optim.group import OPTIONS, Given, Group
-from support.device import device
+from pyopt.optim.group import OPTIONS, ParamGroup
+from support.device import asked, device, plan_of
 from support.helpers import (
     GRADIENTS,
     everything,
@@ -31,7 +33,6 @@ from support.helpers import (
 )  # fmt: skip
 
 SIZES = (0, 1, 3, 4, 5, 37, 129)
-NOTHING = [None] * 4  # neither EMA nor shadow, remainder, row_decay
 
 compiled = pytest.mark.compiled
 
@@ -163,7 +164,7 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
     shape = (4, 8) if more else (61,)
     dev = device(by)
     rule = RULES["sgd"]
-    group = Group(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict(), **more})
+    group = ParamGroup(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict(), **more})
     size = np.dtype(dtype).itemsize
     kind = {4: "f32", 8: "f64"}[size]
 
@@ -174,12 +175,10 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
 
     p, g, s = (tame(shape, dtype, k) for k in range(3))
     arrays = put(p, ahead), put(g, g_ahead), put(s, ahead)
-    plan = gpu_engine.Plan(
-        dev, "rules.sgd", ["p"], [arrays[0]], [[arrays[2], *NOTHING]], [0], [group.stages], [1], [1.0]
-    )
-    plan.step([arrays[1]], Given([group], 1.0), max_norm=0.5)
-    want = step.Plan("rules.sgd", ["p"], [p], [[s, *NOTHING]], [0], [group.stages], [1], [1.0])
-    want.step([g], Given([group], 1.0), max_norm=0.5)
+    plan = plan_of(functools.partial(gpu_engine.Plan, dev), [arrays[0]], [group], [[arrays[2]]], taken=1)
+    plan.step([arrays[1]], asked([group], max_norm=0.5))
+    want = plan_of(reference_plan.Plan, [p], [group], [[s]], taken=1)
+    want.step([g], asked([group], max_norm=0.5))
     same_bits(arrays[0].get(), p)
     same_bits(arrays[2].get(), s)
 

@@ -10,10 +10,9 @@ from collections import Counter
 import pytest
 
 from pyopt.kernels.cuda import compiler
-from pyopt.kernels.cuda.device import pipeline
 from pyopt.kernels.cuda.device.intrinsics import SIZES
-from pyopt.kernels.cuda.device.operands import Column, Combination
 from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Prepare, Rows, Sums, Update
+from pyopt.kernels.cuda.variant import Operand, ScalarLayout, Variant
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 from support import ROOT
@@ -28,28 +27,25 @@ STORAGE = {"f32": ("f32", "f32", "f32"), "f64": ("f64", "f64", "f64"), "bf16": (
            "f16": ("f16", "f16", "bf16"), "bf16 g": ("f32", "bf16", "f32")}  # fmt: skip
 
 
-def combination(stem, storage, **stages):
-    """Return the combination of a rule with most of its states, and these stages."""
+def variant(stem, storage, **stages):
+    """Return the variant of a rule with most of its states, and these stages."""
     rule = RULES[stem]
     p, g, s = STORAGE[storage]
     hypers = everything(rule)
     on = [state.when is None or bool(hypers[state.when]) for state in rule.states]
-    count = len(rule.scalars(rule.Values(**hypers), 1, 0.0)[0])
-    states = tuple(Column(x.name, s) if there else None for x, there in zip(rule.states, on, strict=True))
-    return Combination(stem, Column("p", p, stages.pop("rounding", "nearest")), Column("g", g), states,
-                       scalars=count, **stages)  # fmt: skip
+    states = tuple(Operand(x.name, s) if there else None for x, there in zip(rule.states, on, strict=True))
+    return Variant(rule, Operand("p", p, stages.pop("rounding", "nearest")), Operand("g", g), states, **stages)
 
 
 def adam(storage, **stages):
     """Return Adam with its two states."""
-    c = combination("adam", storage, **stages)
+    c = variant("adam", storage, **stages)
     return c._replace(states=(*c.states[:2], None))
 
 
 def full():
     """Return stages that add the most."""
-    penalties = tuple((stem, kind.gradient.__code__.co_argcount - 2) for stem, kind in GRADIENTS.items())
-    return {"ema": Column("ema", "f32"), "penalties": penalties, "clip": True, "zero": True}
+    return {"ema": Operand("ema", "f32"), "penalties": tuple(GRADIENTS.values()), "clip": True, "zero": True}
 
 
 def ptx_of(kernel, cc=HOPPER):
@@ -108,7 +104,7 @@ def check_update(c):
     found = clean(ptx)
     assert parameters(ptx) == ["u64"] * 3
     each = 16 // SIZES[c.real]  # scalars in one access
-    scalars = pipeline.Places(c).count
+    scalars = ScalarLayout(c).count
     unused = c.real == "f64" and c.ema is None and not c.clip  # two neighbours
     fixed = 1 + c.record // 2 + 2 + 1 + scalars // each - unused  # chunk, static words, gradient, head and body of row
     clear = -(-c.width * c.g.size // 16) if c.zero else 0
@@ -119,7 +115,7 @@ def check_update(c):
     assert stores == copies * (vectors(c, c.written) + clear), (c.name, found)
     rest = scalars % each  # one by one
     if c.proxes and not c.uniform:
-        rest -= pipeline.Places(c).step >= scalars - rest  # of which Adam needs no step: it has one for each element
+        rest -= ScalarLayout(c).step >= scalars - rest  # of which Adam needs no step: it has one for each element
     narrow = sums(found, r"ld\.global\.([fubs]\d+|v2\.[fub]32)")
     single = len(c.read) + (c.p.rounding == "remainder")
     assert narrow - rest in (single, 2 * single), (c.name, found)
@@ -130,19 +126,18 @@ def check_update(c):
 @pytest.mark.parametrize("storage", STORAGE)
 @pytest.mark.parametrize("stem", KERNELS)
 def test_update(stem, storage):
-    check_update(combination(stem, storage))
+    check_update(variant(stem, storage))
 
 
 @pytest.mark.parametrize("stem", KERNELS)
 def test_update_with_all_stages(stem):
-    check_update(combination(stem, "f32", **full()))
+    check_update(variant(stem, "f32", **full()))
 
 
 @pytest.mark.parametrize("stem", [stem for stem, kind in PENALTIES.items() if not kind.by_row])
 def test_update_with_a_proximal_form(stem):
     """In the step of each element where the form takes any, else in one step for all."""
-    count = PENALTIES[stem].proximal.__code__.co_argcount - 2
-    check_update(adam("f32", proxes=((stem, count),), uniform=stem in ("mcp", "scad", "log_sum")))
+    check_update(adam("f32", proxes=(PENALTIES[stem],), uniform=stem in ("mcp", "scad", "log_sum")))
 
 
 @pytest.mark.parametrize("rounding", ["stochastic", "remainder"])
@@ -153,7 +148,7 @@ def test_rounding(rounding):
 def test_random_bits_are_drawn_once_for_all_arrays():
     """The numbers of the arrays pick their bits from one block: the linker sees that it is the same."""
     few = adam("bf16", rounding="stochastic")
-    states = (Column("exp_avg", "bf16", "stochastic", 1), Column("exp_avg_sq", "bf16", "stochastic", 2))
+    states = (Operand("exp_avg", "bf16", "stochastic", 1), Operand("exp_avg_sq", "bf16", "stochastic", 2))
     found = [
         len(re.findall(r"mul\.\w+\.\w+\s[^;]*, (3528531795|-766435501);", ptx_of(Update(c))))
         for c in (few, few._replace(states=(*states, None)))
@@ -161,7 +156,7 @@ def test_random_bits_are_drawn_once_for_all_arrays():
     assert found[0] == found[1] >= 7, found
 
 
-ROWS = {"slopes": (("group_lasso", 1),), "shrink": ("max_norm", 1)}
+ROWS = {"slopes": (PENALTIES["group_lasso"],), "shrink": PENALTIES["max_norm"]}
 
 
 @pytest.mark.parametrize("picked", [False, True])
@@ -172,7 +167,7 @@ def test_rows(storage, picked):
     found = clean(ptx)
     assert sums(found, r"st\.global\.(v4\.[fub]32|v2\.[fub]64)") == vectors(c, c.written)
     fours = (c.p, *c.read)  # read for the sums: before the step, and for that of the new weights
-    fixed = 1 + pipeline.Places(c).count // (16 // SIZES[c.real]) - (c.real == "f64")  # of a row; two are not used
+    fixed = 1 + ScalarLayout(c).count // (16 // SIZES[c.real]) - (c.real == "f64")  # of a row; two are not used
     loads = sums(found, r"ld\.global\.(v4\.[fub]32|v2\.f64)") - fixed
     assert loads == vectors(c, c.read) + sum(4 * x.size // 16 for x in fours), found
     assert sums(found, r"ld\.global\.v2\.[fub]32") == sum(x.size == 2 for x in fours), found
@@ -184,8 +179,8 @@ def test_rows(storage, picked):
 @pytest.mark.parametrize(
     ("kernel", "barriers", "moved"),
     [(Sums("bf16", "f32"), True, 2), (Sums("f64", "f64"), True, 1), (Lag(), True, 0),
-     (Leaves("f64", squared=False), True, 0), (CatchUp(Column("p", "bf16", "remainder")), False, 2),
-     (CatchUp(Column("p", "f64")), False, 1)],
+     (Leaves("f64", squared=False), True, 0), (CatchUp(Operand("p", "bf16", "remainder")), False, 2),
+     (CatchUp(Operand("p", "f64")), False, 1)],
     ids=lambda x: x.name if hasattr(x, "name") else "",
 )  # fmt: skip
 def test_what_steps_of_rows_need(kernel, barriers, moved):
@@ -198,7 +193,7 @@ def test_what_steps_of_rows_need(kernel, barriers, moved):
 
 
 def test_shadow():
-    check_update(adam("f32", shadow=Column("shadow", "bf16")))
+    check_update(adam("f32", shadow=Operand("shadow", "bf16")))
 
 
 def operations(stem):
@@ -211,7 +206,7 @@ def operations(stem):
 @pytest.mark.parametrize("stem", KERNELS)
 def test_divisions_and_roots_are_those_of_the_rule(stem):
     """One of each for a lane of a vector and one more for the elements that come one by one."""
-    c = combination(stem, "f32")
+    c = variant(stem, "f32")
     found = instructions(ptx_of(Update(c)))
     got = sums(found, r"div\.rn\.f32"), sums(found, r"sqrt\.rn\.f32")
     assert got == tuple(n * (c.width + 1) for n in operations(stem)), got
@@ -221,8 +216,7 @@ def test_divisions_and_roots_are_those_of_the_rule(stem):
 @pytest.mark.parametrize("stem", sorted(RULES))
 def test_prepare(stem, limited):
     rule = RULES[stem]
-    count = len(rule.scalars(rule.Values(), 1, 0.0)[0])
-    ptx = ptx_of(Prepare(stem, count, limited))
+    ptx = ptx_of(Prepare(rule, limited))
     found = clean(ptx)
     assert parameters(ptx) == ["u64"] * 7
     assert sums(found, r"bar.*|barrier.*") > 0 if limited else not sums(found, r"bar.*|barrier.*")
@@ -266,14 +260,14 @@ def test_registers(what, most, cc):
         "adam f32": lambda: Update(adam("f32")),
         "adam bf16": lambda: Update(adam("bf16")),
         "norm": lambda: Leaves("f32"),
-        "prepare": lambda: Prepare("adam", 6, False),
-        "limited": lambda: Prepare("adam", 6, True),
+        "prepare": lambda: Prepare(RULES["adam"], False),
+        "limited": lambda: Prepare(RULES["adam"], True),
         "rows": lambda: Rows(adam("f32", **ROWS)),
         "rows f64": lambda: Rows(adam("f64", **ROWS)),
         "some rows": lambda: Rows(adam("f32", picked=True, lagging=True, **ROWS)),
         "some rows f64": lambda: Rows(adam("f64", picked=True, lagging=True, **ROWS)),
         "sums": lambda: Sums("bf16", "f32"),
-        "catch up": lambda: CatchUp(Column("p", "bf16", "remainder")),
+        "catch up": lambda: CatchUp(Operand("p", "bf16", "remainder")),
         "all f32": lambda: Update(adam("f32", **full())),
         "all bf16": lambda: Update(adam("bf16", rounding="stochastic", **full())),
     }[what]()
@@ -284,7 +278,7 @@ def test_registers(what, most, cc):
 @pytest.mark.parametrize("stem", KERNELS)
 def test_registers_of_all_rules(stem, cc):
     """64 let a multiprocessor be full at 7.5, and half full at 9.0."""
-    assert registers(Update(combination(stem, "f32")), cc) <= 64
+    assert registers(Update(variant(stem, "f32")), cc) <= 64
 
 
 def test_the_check_finds_what_it_looks_for():

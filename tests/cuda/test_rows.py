@@ -1,23 +1,25 @@
 """Rows on the GPU, emulated here: penalties by row, and steps of some rows, against the reference, bit by bit."""
 
+import functools
+
 import numpy as np
 import pytest
 
 import pyopt
 from pyopt import L1
 from pyopt.kernels.cuda import arrays as gpu_arrays
-from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda import plan as gpu_engine
 from pyopt.kernels.cuda.device import grad_norm, row_sums, whole_rows
 from pyopt.kernels.cuda.device.intrinsics import Plain
-from pyopt.kernels.cuda.device.operands import Column
 from pyopt.kernels.cuda.entry_points import CatchUp
+from pyopt.kernels.cuda.variant import Operand
 from pyopt.kernels.numerics import codecs, reductions
 from pyopt.kernels.rules import RULES
-from pyopt.optim.group import OPTIONS, Given, Group
-from support.device import Emulated, Foreign, runnable
+from pyopt.optim.group import OPTIONS, ParamGroup
+from support.device import Emulated, Foreign, asked, plan_of, runnable
 from support.helpers import everything, make, outcome, run, same, stepped_rows, stepping, tame
 
-SGD = Group(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
+SGD = ParamGroup(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
 
 
 # ---- whole rows
@@ -85,7 +87,7 @@ def test_catching_up_with_a_remainder_that_is_aligned_differently():
     for behind in (0, 3):
         p, low = (moved(tame((3, 37), np.float32, k).view(np.uint16)[:, :37], k * behind) for k in (1, 2))
         decay, last = np.ones(3), np.array([0.75])
-        kernel = CatchUp(Column("p", "bf16", "remainder"))
+        kernel = CatchUp(Operand("p", "bf16", "remainder"))
         addresses = [a.ctypes.data for a in (decay, last)]
         with np.errstate(over="ignore"):
             runnable(kernel, False)(1, p.ctypes.data, low.ctypes.data, 37, 3, *addresses)
@@ -212,8 +214,8 @@ def test_rows_that_are_refused(indices, values, error, word):
     dev = Emulated()
     p = gpu_arrays.Array(dev, (5, 3), (3, 1), "f64")
     p.set(1.0)
-    plan = gpu_engine.Plan(dev, "rules.sgd", ["p"], [p], [[None] * 5], [0], [SGD.stages], [0], [0.0])
+    plan = plan_of(functools.partial(gpu_engine.Plan, dev), [p], [SGD])
     with pytest.raises(error, match=word):
-        plan.step_rows(0, np.array(indices), Foreign(values), Given([SGD], 1.0), 1.0)
+        plan.step_rows(0, np.array(indices), Foreign(values), asked([SGD]), 1.0)
     assert (p.get() == 1).all()
     assert plan.progress()[0] == [0]

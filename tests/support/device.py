@@ -16,9 +16,11 @@ import numpy as np
 
 import pyopt.functional.lists
 import pyopt.optim.assembly
+from pyopt.kernels import view
 from pyopt.kernels.cuda import arrays as gpu_arrays
-from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda import plan as gpu_engine
 from pyopt.kernels.cuda.device.intrinsics import Host, Plain
+from pyopt.kernels.step import Beside, Request
 
 MULTIPROCESSORS = 3  # few, so that blocks take several rounds
 
@@ -142,17 +144,17 @@ def memory(address, size):
 class Mirrored:
     """A plan over NumPy arrays: a device steps copies of them, which are copied back."""
 
-    def __init__(self, device, rule, names, params, states, *args):
+    def __init__(self, device, names, params, beside, *args):
         self.device = device
         self.pairs = []
         on_device = [self.twin(p) for p in params]
-        with_states = [[None if a is None else self.twin(a) for a in own] for own in states]
-        self.plan = gpu_engine.Plan(device, rule, names, on_device, with_states, *args)
+        twins = [own.map(lambda a: None if a is None else self.twin(a)) for own in beside]
+        self.plan = gpu_engine.Plan(device, names, on_device, twins, *args)
 
     def put(self, a):
         """Return a copy on the device, as many elements behind a vector as ``a`` is."""
         strides = tuple(s // a.itemsize for s in a.strides)
-        made = gpu_arrays.Array(self.device, a.shape, strides, gpu_arrays.KINDS[a.dtype.name], a.ctypes.data % 16)
+        made = gpu_arrays.Array(self.device, a.shape, strides, view.KINDS[a.dtype.name], a.ctypes.data % 16)
         made.set(a)
         return made
 
@@ -169,13 +171,13 @@ class Mirrored:
         for a, there in self.pairs:
             a[...] = there.get()
 
-    def step(self, grads, work, zero=False, *limits_and_news):
+    def step(self, grads, request):
         grads = tuple(grads)
         given = [self.put(g) if isinstance(g, np.ndarray) else g for g in grads]
         with self.exchanged():
-            self.plan.step(given, work, zero, *limits_and_news)
+            self.plan.step(given, request)
         for there, g in zip(given, grads, strict=True):
-            if zero and g is not None:
+            if request.zero and g is not None:
                 g[...] = there.get()
 
     def step_rows(self, i, indices, values, *args, **kwargs):
@@ -221,6 +223,19 @@ def stepping_on(name):
         yield
     finally:
         pyopt.optim.assembly.make_plan = pyopt.functional.lists.make_plan = before
+
+
+def asked(groups, grad_scale=1.0, **more):
+    """Return what a step of parameter groups is asked for."""
+    return Request([own.group for own in groups], grad_scale, **more)
+
+
+def plan_of(made, params, groups, states=None, members=None, taken=0):
+    """Return a plan over some parameters; ``made`` is an engine's, with what it needs besides."""
+    count = len(params)
+    beside = [Beside.nothing(groups[0].rule)] * count if states is None else [Beside(tuple(own)) for own in states]
+    return made([f"p{i}" for i in range(count)], params, beside, [own.group for own in groups], members or [0] * count,
+                [taken] * count, [float(taken)] * count)  # fmt: skip
 
 
 class Foreign:

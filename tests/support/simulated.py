@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 from numba import cuda
-from test_cuda_rows import stepped_rows
 
 from pyopt import L1, GroupLasso, MaxNorm
 from pyopt.kernels.cuda import layout
@@ -15,9 +14,9 @@ from pyopt.kernels.cuda.device.intrinsics import Plain
 from pyopt.kernels.cuda.entry_points import Lag, Leaves, Prepare, Rows, Sums
 from pyopt.kernels.numerics import reductions
 from pyopt.kernels.rules import RULES
-from pyopt.optim.group import OPTIONS, Given, Group
+from pyopt.optim.group import OPTIONS, ParamGroup
 from support import device
-from support.helpers import run, same, tame
+from support.helpers import run, same, stepped_rows, tame
 
 
 class Index:
@@ -83,7 +82,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         grads[-1][-1] = poison
     count, total = len(sizes), layout.leaves(sizes)
     rule = RULES["sgd"]
-    group = Group(rule, {**OPTIONS, **rule.Values(lr=0.25)._asdict(), "max_tensor_norm": 3.0})
+    group = ParamGroup(rule, {**OPTIONS, **rule.Values(lr=0.25)._asdict(), "max_tensor_norm": 3.0})
     given, info = aligned(4 * count).view(np.uint64).reshape(-1, 4), aligned(4 * count).view(np.uint64).reshape(-1, 4)
     rows, block, call = aligned(32 * count).reshape(-1, 32), aligned(32), aligned(8)
     progress, result, partial = aligned(2 * count), aligned(4), aligned(total)
@@ -101,7 +100,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
     want = [reductions.squares(g) for g in grads]
     flat = [x for own in want for x in own]
     assert np.array_equal(partial, flat, equal_nan=True), (partial, flat)
-    kernel = Prepare("sgd", 4, True)
+    kernel = Prepare(rule, True)
     simulated(kernel, 1, threads, at(given), at(info), at(call), at(progress), at(result), at(partial), at(scratch))
     norm = math.sqrt(reductions.fold(list(flat))) * 0.5
     assert result[0] == norm or (math.isnan(norm) and math.isnan(result[0]))
@@ -117,7 +116,7 @@ def check(sizes, poison=None, threads=16, kind="f32"):
             scalars = rows[i].view(dtype)[16 // dtype(0).itemsize :]
             assert scalars[0] == dtype(factor)
             assert scalars[4] == dtype(0.25)
-    assert Given([group], 2.0)(0, 1, 0.0).scale == 0.5
+    assert group.group.work(1, 0.0, 2.0).scale == 0.5
 
 
 class Simulated(device.Emulated):

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .intrinsics import Memory
-from .operands import Column, codec
+from ..variant import Operand
+from .intrinsics import Target
+from .operands import codec
 
 LEAF = 4096
 LANES = 32
@@ -24,7 +25,7 @@ u8 = np.uint64
 f8 = np.float64
 
 
-def leaves(m: Memory, kind: str, squared: bool = True) -> tuple[Any, Any]:
+def leaves(m: Target, kind: str, squared: bool = True) -> tuple[Any, Any]:
     """Return the two phases of the kernel that sums the squares of arrays stored as ``kind``, or their elements.
 
     ``read(block, thread, given, leaves, count, lanes)`` fills the lanes of a block in shared memory and returns whether
@@ -36,10 +37,10 @@ def leaves(m: Memory, kind: str, squared: bool = True) -> tuple[Any, Any]:
     return leaf_reader(m, kind, squared), leaf_writer(m)
 
 
-def leaf_reader(m: Memory, kind: str, squared: bool) -> Any:
+def leaf_reader(m: Target, kind: str, squared: bool) -> Any:
     """Return the first phase."""
     pair, word = m.load("u64", 2), m.load("u64")
-    size = u8(Column("g", kind).size)
+    size = u8(Operand("g", kind).size)
     vectors, rest = quadruples(m, kind, squared), lane(m, kind, squared)
     told = squared and kind != "f64"  # squares of the others do not overflow: the sums tell what was not finite
 
@@ -69,10 +70,10 @@ def leaf_reader(m: Memory, kind: str, squared: bool) -> Any:
     return m.jit(read)
 
 
-def quadruples(m: Memory, kind: str, squared: bool) -> Any:
+def quadruples(m: Target, kind: str, squared: bool) -> Any:
     """Return the function that adds whole vectors of four to as many lanes, where they are aligned."""
     four, term, doubt = fetch(m, kind, 4), term_of(m, squared), doubt_of(m, kind, squared)
-    size = u8(Column("g", kind).size)
+    size = u8(Operand("g", kind).size)
     mask = u8(min(16, 4 * int(size)) - 1)
 
     def vectors(first, at, end):  # type: ignore[no-untyped-def]
@@ -88,10 +89,10 @@ def quadruples(m: Memory, kind: str, squared: bool) -> Any:
     return m.jit(vectors)
 
 
-def lane(m: Memory, kind: str, squared: bool) -> Any:
+def lane(m: Target, kind: str, squared: bool) -> Any:
     """Return the function that adds the elements of one lane from ``at`` on."""
     one, term, doubt = fetch(m, kind, 1), term_of(m, squared), doubt_of(m, kind, squared)
-    step = u8(Column("g", kind).size * LANES)
+    step = u8(Operand("g", kind).size * LANES)
 
     def added(at, end, sum):  # type: ignore[no-untyped-def]
         bad = f8(0)
@@ -105,17 +106,17 @@ def lane(m: Memory, kind: str, squared: bool) -> Any:
     return m.jit(added)
 
 
-def term_of(m: Memory, squared: bool) -> Any:
+def term_of(m: Target, squared: bool) -> Any:
     """Return the function of what an element adds."""
     return m.jit((lambda x: x * x) if squared else (lambda x: x))
 
 
-def doubt_of(m: Memory, kind: str, squared: bool) -> Any:
+def doubt_of(m: Target, kind: str, squared: bool) -> Any:
     """Return the function that is NaN for what is not finite, or 0 for all where the sums tell or nobody asks."""
     return m.jit((lambda x: x - x) if squared and kind == "f64" else (lambda x: f8(0)))
 
 
-def fold_lanes(m: Memory) -> Any:
+def fold_lanes(m: Target) -> Any:
     """Return the function that folds the 32 lanes from ``at`` on by halves into the first."""
 
     def fold(kept, at):  # type: ignore[no-untyped-def]
@@ -130,7 +131,7 @@ def fold_lanes(m: Memory) -> Any:
     return m.jit(fold)
 
 
-def leaf_writer(m: Memory) -> Any:
+def leaf_writer(m: Target) -> Any:
     """Return the second phase."""
     pair, word, put, fold = m.load("u64", 2), m.load("u64"), m.store("f64"), fold_lanes(m)
 
@@ -146,7 +147,7 @@ def leaf_writer(m: Memory) -> Any:
     return m.jit(combine)
 
 
-def fetch(m: Memory, kind: str, n: int) -> Any:
+def fetch(m: Target, kind: str, n: int) -> Any:
     """Return the function that reads n neighbours of a storage type as float64."""
     form = codec(m, kind, "f64", n)
     read, widen = m.load(form.word, n), form.widen

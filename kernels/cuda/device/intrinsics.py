@@ -38,7 +38,7 @@ def root(x):  # type: ignore[no-untyped-def]
     return math.sqrt(x)
 
 
-class Memory:
+class Target:
     """What the compiled memories share: functions are made once for each kind and width."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Memory:
         return self.made[key]  # type: ignore[no-any-return]
 
 
-class Compiled(Memory):
+class Compiled(Target):
     """The intrinsics, as LLVM code; ``space`` is the address space that the pointers are of."""
 
     space = 0
@@ -315,7 +315,7 @@ class Host(Compiled):
         return self.jit(checked)
 
 
-class Plain(Memory):
+class Plain(Target):
     """Memory of this process, by ctypes."""
 
     numbers = {  # noqa: RUF012

@@ -2,113 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ...numerics import codecs, codecs_cuda
+from ...numerics import codecs_cuda
 from ...numerics.codecs_cuda import CODECS, Codec
-from .intrinsics import REALS, WIDEST, Memory
+from ..variant import Operand, Variant
+from .intrinsics import REALS, Target
 
 u4 = np.uint32
 u8 = np.uint64
 
 
-class Column(NamedTuple):
-    """An array beside the elements of a tensor."""
-
-    name: str
-    kind: str  # a storage type, in short
-    rounding: str = "nearest"  # or stochastic, or remainder
-    number: int = 0  # of philox.py: which of the random bits are its
-
-    @property
-    def size(self) -> int:
-        """Bytes of an element."""
-        return codecs.BY_SHORT[self.kind].size
-
-
-Form = tuple[str, int]  # the stem of a penalty and the number of its coefficients
-
-
-class Combination(NamedTuple):
-    """What an update kernel is made for. None among the states stands for one that is off."""
-
-    rule: str
-    p: Column
-    g: Column
-    states: tuple[Column | None, ...]
-    ema: Column | None = None
-    shadow: Column | None = None
-    penalties: tuple[Form, ...] = ()
-    proxes: tuple[Form, ...] = ()
-    uniform: bool = True  # one step for the proximal forms of all elements
-    slopes: tuple[Form, ...] = ()  # of penalties by row
-    shrink: Form | None = None  # the proximal form by row
-    scalars: int = 0  # of the rule
-    clip: bool = False
-    zero: bool = False
-    picked: bool = False  # some rows of one tensor, whose gradients stand in another order
-    lagging: bool = False  # rows that have missed some decay
-
-    @property
-    def real(self) -> str:
-        """The compute type: that of p."""
-        return codecs.BY_SHORT[self.p.kind].real
-
-    @property
-    def read(self) -> tuple[Column, ...]:
-        """The columns that are read, p and g first."""
-        return (self.p, self.g, *(c for c in (*self.states, self.ema) if c is not None))
-
-    @property
-    def written(self) -> tuple[Column, ...]:
-        """The columns that are written, p first."""
-        return (self.p, *self.read[2:], *((self.shadow,) if self.shadow is not None else ()))
-
-    @property
-    def addresses(self) -> int:
-        """Addresses of a tensor: of p, the remainder of p, g, the states, the EMA and the shadow, where there are."""
-        return len(self.read) + (self.shadow is not None) + (self.p.rounding == "remainder")
-
-    @property
-    def width(self) -> int:
-        """Elements that a thread takes at a time: 16 bytes of the narrowest column."""
-        return WIDEST // min(c.size for c in (*self.read, *self.written))
-
-    @property
-    def by_row(self) -> bool:
-        """Whether a block must take whole rows."""
-        return bool(self.slopes) or self.shrink is not None or self.picked
-
-    @property
-    def proximal(self) -> bool:
-        """Whether a stage needs the step of a proximal form."""
-        return bool(self.proxes) or self.shrink is not None
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether a column is rounded by random bits, for which a vector must be one block of them."""
-        return any(c.rounding == "stochastic" for c in self.written)
-
-    @property
-    def record(self) -> int:
-        """Words of a tensor in the table: an even number, so that each starts at a multiple of 16 bytes."""
-        words = self.addresses + 1 + 3 * self.by_row  # without that of g; number and row; whole_rows.py has three more
-        return (words + 1) // 2 * 2
-
-    @property
-    def name(self) -> str:
-        """A name in words that linkers take."""
-        words = [self.rule, *(f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in
-                 (*self.read, *((self.shadow,) if self.shadow else ())))]  # fmt: skip
-        words += [stem for stem, _ in (*self.penalties, *self.slopes)]
-        words += [f"prox_{stem}" for stem, _ in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
-        flags = "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
-        return "_".join(words + [word for word in flags if getattr(self, word)])
-
-
-def columns(m: Memory, readers: list[Any]) -> Any:
+def columns(m: Target, readers: list[Any]) -> Any:
     """Return the function of (addresses, element) that calls all ``readers`` and returns a tuple of their results."""
     last = readers[-1]
     if len(readers) == 1:
@@ -117,7 +24,7 @@ def columns(m: Memory, readers: list[Any]) -> Any:
     return m.jit(lambda a, i: (*before(a, i), last(a, i)))
 
 
-def writers(m: Memory, all: list[Any]) -> Any:
+def writers(m: Target, all: list[Any]) -> Any:
     """Return the function that calls all writers with the values of their column."""
     last, k = all[-1], len(all) - 1
 
@@ -135,7 +42,7 @@ def writers(m: Memory, all: list[Any]) -> Any:
     return m.jit(written)
 
 
-def each(m: Memory, function: Any, width: int) -> Any:
+def each(m: Target, function: Any, width: int) -> Any:
     """Return the function of (a tuple of ``width``, more) that calls ``function`` on each element, and more."""
 
     def one(x, *more):  # type: ignore[no-untyped-def]
@@ -154,7 +61,7 @@ def each(m: Memory, function: Any, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
-def every(m: Memory, function: Any, count: int) -> Any:
+def every(m: Target, function: Any, count: int) -> Any:
     """Return the function of a tuple of ``count`` numbers that calls ``function`` on each."""
     if count == 0:
         return m.jit(lambda x: ())
@@ -162,7 +69,7 @@ def every(m: Memory, function: Any, count: int) -> Any:
     return m.jit(lambda x: (*before(x), function(x[last])))
 
 
-def cast(m: Memory, to: Any) -> Any:
+def cast(m: Target, to: Any) -> Any:
     """Return the function that converts a number to a type of NumPy."""
 
     def converted(x):  # type: ignore[no-untyped-def]
@@ -175,7 +82,7 @@ def same(x):  # type: ignore[no-untyped-def]
     return x
 
 
-def codec(m: Memory, kind: str, real: str, width: int) -> Codec:
+def codec(m: Target, kind: str, real: str, width: int) -> Codec:
     """Return the compiled codec of a storage type: it widens to the compute type ``real`` and narrows from there.
 
     Its first two functions take and return tuples of ``width`` numbers, ``stochastic`` one number and its bits.
@@ -195,12 +102,12 @@ def codec(m: Memory, kind: str, real: str, width: int) -> Codec:
     )
 
 
-def after(m: Memory, first: Any, then: Any) -> Any:
+def after(m: Target, first: Any, then: Any) -> Any:
     """Return the function that calls ``then`` on what ``first`` makes of a number, and more."""
     return m.jit(lambda x, *more: then(first(x), *more))
 
 
-def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+def reader(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` elements of a column in the compute type."""
     size, form = u8(column.size), codec(m, column.kind, c.real, width)
     read, widen = m.load(form.word, width), form.widen
@@ -211,7 +118,7 @@ def reader(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     return m.jit(lambda a, i: widen(read(a[k] + i * size)))
 
 
-def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any:
+def writer(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
     """Return the function of (addresses, element, values, tensor, noise) that writes ``width`` elements of a column."""
     size, form = u8(column.size), codec(m, column.kind, c.real, width)
     put, narrow = m.store(form.word, width), form.narrow
@@ -233,7 +140,7 @@ def writer(m: Memory, column: Column, k: int, c: Combination, width: int) -> Any
     return m.jit(stored)
 
 
-def stochastic_writer(m: Memory, column: Column, k: int, form: Codec, width: int) -> Any:
+def stochastic_writer(m: Target, column: Operand, k: int, form: Codec, width: int) -> Any:
     """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
     put, words, half = m.store(form.word, width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
     size, number, rounded = u8(column.size), column.number, form.stochastic
@@ -257,7 +164,7 @@ def stochastic_writer(m: Memory, column: Column, k: int, form: Codec, width: int
     return m.jit({1: one, 8: eight}[width])
 
 
-def zeros(m: Memory, column: Column, width: int) -> Any:
+def zeros(m: Target, column: Operand, width: int) -> Any:
     """Return the function of an address that writes ``width`` zeros."""
     word = CODECS[column.kind].word
     put, number = m.store(word, width), REALS.get(word, np.uint32)
@@ -280,7 +187,7 @@ def zeros(m: Memory, column: Column, width: int) -> Any:
     return m.jit({1: one, 2: two, 4: four, 8: eight}[width])
 
 
-def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
+def spread(m: Target, width: int, vector: Any, single: Any) -> Any:
     """Return the function of (what, thread, threads, head, length) that takes the elements of a row.
 
     ``vector(what, i)`` takes ``width`` of them from ``i`` on, ``single(what, i)`` one. ``head`` elements stand before
@@ -302,7 +209,7 @@ def spread(m: Memory, width: int, vector: Any, single: Any) -> Any:
     return m.jit(along)
 
 
-def head(m: Memory, width: int) -> Any:
+def head(m: Target, width: int) -> Any:
     """Return the function of (first, begin): how many elements from ``begin`` on stand before an aligned vector.
 
     ``first`` is the first aligned element of the tensor; ``width`` or more, and the result ``width``, where none is.

@@ -1,13 +1,13 @@
-"""The step on the GPU: the stages of step.py as device functions, put together for one combination of them.
+"""The step on the GPU: the stages of step.py as device functions, put together for one variant of them.
 
-A combination (``Combination``) says what a kernel is made for: rule, storage types, stages. Its kernel steps all
+A ``Variant`` says what a kernel is made for: rule, storage types, stages. Its kernel steps all
 tensors of an optimizer that share it. What differs from tensor to tensor and from step to step lies in device memory:
 
 ``given``   4 words a tensor: the address of its gradient, 1 where it has one, the first element from which all its
             arrays are aligned (its size where there is none), the address of its group's block of float64 numbers
 ``table``   the static words of a tensor of this kernel: its number, the address of its row, those of its columns but g
 ``row``     4 words of 32 bits (1 for a step or 0 for none, t, the two halves of the seed), then the scalars that the
-            kernel takes, in its compute type, as ``Places`` has them
+            kernel takes, in its compute type, as ``ScalarLayout`` has them
 ``chunks``  two words for each block of threads: its first element, and tensor * 2^32 + number of elements
 
 ``prepare`` writes the rows, and computes the scalars, the step count and the carry of each tensor with the functions
@@ -16,52 +16,27 @@ that the CPU engine calls; see ``prologue.py``. Stages that need whole rows are 
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
 from ...numerics.elementary_element import flush
-from ...penalties import PENALTIES
-from ...rules import RULES
-from .intrinsics import Memory
-from .operands import Combination, Form, columns, each, reader, writer, writers, zeros
+from ...spec import Rule
+from ..variant import CLIP, DECAY, EMA, SCALE, ScalarLayout, Variant
+from .intrinsics import Target
+from .operands import columns, each, reader, writer, writers, zeros
 
 THREADS = 256  # of a block
-SCALE, DECAY, EMA, CLIP = range(4)  # the scalars before those of the rule
-FIRST = 4
 
 u4 = np.uint32
 u8 = np.uint64
 
 
-class Places:
-    """Where the scalars of a combination stand; a kernel that takes rows adds the factors of the row at the end."""
-
-    def __init__(self, c: Combination) -> None:
-        self.rule = tuple(range(FIRST, FIRST + c.scalars))
-        self.step = FIRST + c.scalars  # of the proximal forms, where there are any
-        self.end = self.step + c.proximal
-        self.penalties = [self.take(form) for form in c.penalties]
-        self.proxes = [self.take(form) for form in c.proxes]
-        self.slopes = [self.take(form) for form in c.slopes]
-        self.shrink = self.take(c.shrink) if c.shrink is not None else ()
-        self.count = self.end
-        self.slope_factors = range(self.count, self.count + len(c.slopes))
-        self.shrink_factor = self.count + len(c.slopes)
-        self.lag = self.shrink_factor + 1
-
-    def take(self, form: Form) -> tuple[int, ...]:
-        """Return the places of the next coefficients."""
-        first, self.end = self.end, self.end + form[1]
-        return tuple(range(first, self.end))
-
-
-def update(m: Memory, c: Combination) -> Any:
+def update(m: Target, c: Variant) -> Any:
     """Return the body of the kernel: ``body(block, thread, threads, table, chunks, given)``, addresses last."""
     width, real = c.width, c.real
     pair, four = m.load("u64", 2), m.load("u32", 4)
-    record, scalars = m.load("u64", c.record), m.load(real, Places(c).count)
+    record, scalars = m.load("u64", c.record), m.load(real, ScalarLayout(c).count)
     order = m.pick(addresses_of(c))
     vector, single = pass_over(m, c, width), pass_over(m, c, 1)
     clear, clear_one = zeros(m, c.g, width), zeros(m, c.g, 1)
@@ -104,20 +79,20 @@ def update(m: Memory, c: Combination) -> Any:
     return m.jit(body)
 
 
-def addresses_of(c: Combination) -> tuple[int, ...]:
+def addresses_of(c: Variant) -> tuple[int, ...]:
     """Return where (g, number, row, addresses...) has that of each column: p, g, the rest, p's remainder."""
     others = list(range(3, c.addresses + 2))
     return (others[0], 0, *others[1:])
 
 
-def loaded(m: Memory, c: Combination, width: int) -> Any:
+def loaded(m: Target, c: Variant, width: int) -> Any:
     """Return the function of (addresses, element) that reads ``width`` neighbours: a tuple of the columns of each."""
     read = columns(m, [reader(m, column, k, c, width) for k, column in enumerate(c.read)])
     transpose = m.transpose
     return m.jit(lambda a, i: transpose(read(a, i)))
 
 
-def pass_over(m: Memory, c: Combination, width: int) -> Any:
+def pass_over(m: Target, c: Variant, width: int) -> Any:
     """Return the function that takes ``width`` neighbours from memory through all stages and back."""
     read = loaded(m, c, width)
     places = [0, *range(2, len(c.read) + (c.shadow is not None))]
@@ -133,24 +108,24 @@ def pass_over(m: Memory, c: Combination, width: int) -> Any:
     return m.jit(passed)
 
 
-def element(m: Memory, c: Combination) -> Any:
+def element(m: Target, c: Variant) -> Any:
     """Return the stages on one element: from its columns and the scalars to the new ones."""
     chain = weights(m, c)
     if c.shrink is not None:
-        chain = m.jit(shrunk(chain, Places(c).shrink_factor))
+        chain = m.jit(shrunk(chain, ScalarLayout(c).shrink_factor))
     if c.ema is not None:
         chain = m.jit(averaged(chain, m.adopt(flush), len(c.read) - 1))
     return m.jit(doubled(chain)) if c.shadow is not None else chain
 
 
-def weights(m: Memory, c: Combination) -> Any:
+def weights(m: Target, c: Variant) -> Any:
     """Return the stages up to the proximal forms by element: from columns and scalars to the new p and states."""
-    module = importlib.import_module(f"pyopt.kernels.rules.{c.rule}_element")
-    rule, gradient, places = m.adopt(getattr(module, c.rule)), gradient_stages(m, c), Places(c)
-    states, rule_scalars = m.pick(tuple(places_of(c))), m.pick((*places.rule, *[DECAY] * RULES[c.rule].decays))
+    assert c.rule is not None
+    rule, gradient, places = m.adopt(c.rule.element()), gradient_stages(m, c), ScalarLayout(c)
+    states, rule_scalars = m.pick(tuple(places_of(c))), m.pick((*places.rule, *[DECAY] * c.rule.decays))
     kept = m.pick((0, *(1 + k for k, state in enumerate(c.states) if state is not None)))
     lags, lag = c.lagging, places.lag
-    prox = proximal(m, c, module) if c.proxes else None
+    prox = proximal(m, c, c.rule) if c.proxes else None
 
     def updated(x, s):  # type: ignore[no-untyped-def]
         p = x[0]
@@ -170,34 +145,27 @@ def weights(m: Memory, c: Combination) -> Any:
     return m.jit(near)
 
 
-def proximal(m: Memory, c: Combination, module: Any) -> Any:
+def proximal(m: Target, c: Variant, rule: Rule) -> Any:
     """Return the function of what the rule returns and the scalars that returns p after the proximal forms."""
-    places = Places(c)
+    places = ScalarLayout(c)
     if c.uniform:
         at = places.step
         step = m.jit(lambda new, s: s[at])
     else:
-        rule = RULES[c.rule]
         names = [state.name for state in rule.states]
         given = rule.steps_arguments
         count = sum(name in names for name in given)
         scalars = dict(zip(rule.scalar_names, places.rule, strict=True), step=places.step)
-        form = m.adopt(getattr(module, f"{c.rule}_steps"))
+        form = m.adopt(rule.element("steps"))
         of_states = m.pick(
             tuple(None if c.states[names.index(x)] is None else 1 + names.index(x) for x in given[:count])
         )
         of_scalars = m.pick(tuple(scalars[name] for name in given[count:]))  # which come after the states
         step = m.jit(lambda new, s: form(*of_states(new), *of_scalars(s)))
     chain = m.jit(lambda p, step, s: p)
-    for (stem, _), coefficients in zip(c.proxes, places.proxes, strict=True):
-        chain = m.jit(nearest(chain, m.adopt(penalty(stem, "prox")), m.pick(coefficients)))
+    for penalty, coefficients in zip(c.proxes, places.proxes, strict=True):
+        chain = m.jit(nearest(chain, m.adopt(penalty.element("prox")), m.pick(coefficients)))
     return m.jit(lambda new, s: chain(new[0], step(new, s), s))
-
-
-def penalty(stem: str, form: str) -> Any:
-    """Return a form of a penalty: on one element, or the factor of a row."""
-    suffix = "cuda" if PENALTIES[stem].by_row else "element"
-    return getattr(importlib.import_module(f"pyopt.kernels.penalties.{stem}_{suffix}"), f"{stem}_{form}")
 
 
 def nearest(before: Any, form: Any, coefficients: Any) -> Any:
@@ -239,7 +207,7 @@ def doubled(before: Any) -> Any:
     return stage
 
 
-def places_of(c: Combination) -> list[int | None]:
+def places_of(c: Variant) -> list[int | None]:
     """Return where each state of the rule stands among the columns that are read."""
     places: list[int | None] = []
     at = 2
@@ -249,14 +217,14 @@ def places_of(c: Combination) -> list[int | None]:
     return places
 
 
-def gradient_stages(m: Memory, c: Combination) -> Any:
+def gradient_stages(m: Target, c: Variant) -> Any:
     """Return the function of (p, g, scalars) that scales and clips a gradient and adds those of the penalties."""
-    places = Places(c)
+    places = ScalarLayout(c)
     chain = m.jit(lambda p, g, s: g * s[SCALE])
     if c.clip:
         chain = m.jit(clipped(chain))
-    for (stem, _), coefficients in zip(c.penalties, places.penalties, strict=True):
-        chain = m.jit(penalised(chain, m.adopt(penalty(stem, "gradient")), m.pick(coefficients)))
+    for penalty, coefficients in zip(c.penalties, places.penalties, strict=True):
+        chain = m.jit(penalised(chain, m.adopt(penalty.element("gradient")), m.pick(coefficients)))
     for factor in places.slope_factors:
         chain = m.jit(sloped(chain, factor))
     return chain

@@ -28,7 +28,7 @@ from ...numerics import reductions
 from ...numerics.elementary_element import power, sqrt
 from ...spec import Rule
 from . import grad_norm
-from .intrinsics import REALS, SIZES, Memory
+from .intrinsics import REALS, SIZES, Target
 from .operands import cast, every
 
 THREADS = 512  # of the one block that folds leaves
@@ -54,7 +54,7 @@ def numbers(rule: Rule, h: Any) -> list[float]:
     return found
 
 
-def hypers(m: Memory, rule: Rule, absent: tuple[str, ...]) -> tuple[Any, int]:
+def hypers(m: Target, rule: Rule, absent: tuple[str, ...]) -> tuple[Any, int]:
     """Return the function of an address that reads the hyper-parameters, and how many numbers they take.
 
     ``absent`` names those that are None.
@@ -80,15 +80,13 @@ def field(before: Any, hyper: Hyper, first: int, count: int, absent: bool) -> An
     return lambda x: (*before(x), x[first])
 
 
-def prepare(
-    m: Memory, rule: Rule, scalars: int, limited: bool, absent: tuple[str, ...] = (), picked: bool = False
-) -> Any:
+def prepare(m: Target, rule: Rule, limited: bool, absent: tuple[str, ...] = (), picked: bool = False) -> Any:
     """Return the body of the kernel: ``body(thread, threads, given, info, call, progress, result, partial, scratch)``.
 
     ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``. ``picked`` is a step of some
     rows of one tensor, whose norm is that of the sums of all leaves.
     """
-    advance, norm, large = counter(m, rule, scalars, absent, picked), measure(m), large_tensors(m)
+    advance, norm, large = counter(m, rule, absent, picked), measure(m), large_tensors(m)
     clip = m.adopt(reductions.clip_factor)
     number, word, pair, put = m.load("f64"), m.load("u64"), m.load("u64", 2), m.store("f64")
     put_word, one_u4, sync = m.store("u64"), m.store("u32"), m.sync
@@ -122,7 +120,7 @@ def prepare(
     return m.jit(body)
 
 
-def measure(m: Memory) -> Any:
+def measure(m: Target) -> Any:
     """Return the function that folds all leaves and returns the norm, and whether to skip."""
     fold, number, word, put = grad_norm.fold(m), m.load("f64"), m.load("u64"), m.store("f64")
     root = m.adopt(sqrt)
@@ -141,7 +139,7 @@ def measure(m: Memory) -> Any:
     return m.jit(measured)
 
 
-def large_tensors(m: Memory) -> Any:
+def large_tensors(m: Target) -> Any:
     """Return the function that folds the leaves of each large tensor whose norm has a bound, by all threads.
 
     Their sums go to the first words of ``scratch``, one for each tensor.
@@ -168,7 +166,7 @@ def large_tensors(m: Memory) -> Any:
     return m.jit(folded)
 
 
-def tensor_norm(m: Memory) -> Any:
+def tensor_norm(m: Target) -> Any:
     """Return the function of a thread that returns the norm of tensor ``i``, from the sum above or from its leaves."""
     fold = grad_norm.fold(Unsynchronised(m))
     root, number = m.adopt(sqrt), m.load("f64")
@@ -192,18 +190,19 @@ def room(tensors: int, leaves: int) -> int:
 class Unsynchronised:
     """A memory whose barrier is none: for what one thread does alone."""
 
-    def __init__(self, m: Memory) -> None:
+    def __init__(self, m: Target) -> None:
         self.load, self.store, self.jit = m.load, m.store, m.jit
         self.sync = m.jit(lambda: None)
 
 
-def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked: bool) -> Any:
+def counter(m: Target, rule: Rule, absent: tuple[str, ...], picked: bool) -> Any:
     """Return the function that counts a step of tensor ``i`` and writes its row."""
     read, size = hypers(m, rule, absent)
     compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), m.adopt(reductions.clip_factor)
     own_norm = tensor_norm(m)
     both, four, pair = m.load("f64", 2), m.load("u64", 4), m.load("u64", 2)
     seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
+    scalars = len(rule.scalar_names)
     narrow, wide = row_writer(m, "f32", scalars), row_writer(m, "f64", scalars)
     hypers_at, coefficients_at = u8(8 * BLOCK), u8(8 * (BLOCK + size))
 
@@ -235,7 +234,7 @@ def counter(m: Memory, rule: Rule, scalars: int, absent: tuple[str, ...], picked
     return m.jit(advance)
 
 
-def row_writer(m: Memory, real: str, scalars: int) -> Any:
+def row_writer(m: Target, real: str, scalars: int) -> Any:
     """Return the function that rounds the scalars of a tensor to its compute type and writes them to its row."""
     first, one, own = m.store(real, 4), m.store(real), m.store(real, scalars)
     step, number, rounded = u8(SIZES[real]), m.load("f64"), cast(m, REALS[real])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .grad_norm import LANES, LEAF, LEAVES, READERS, ROW, THREADS, fold_lanes
-from .intrinsics import Memory
+from .intrinsics import Target
 
 TOGETHER = LEAVES  # leaves, or short rows, at a time
 LEVELS = TOGETHER * ROW  # in shared memory: the sums of 2^k blocks of leaves, k < 64
@@ -21,7 +21,7 @@ u8 = np.uint64
 f8 = np.float64
 
 
-def reduction(m: Memory, found: Any, four: Any, one: Any, width: int) -> Any:
+def reduction(m: Target, found: Any, four: Any, one: Any, width: int) -> Any:
     """Return the function of (thread, threads, what, length, few, kept) that sums over the tree for a few rows.
 
     ``found(what, kept, k, length)`` returns where row ``k`` is, its first element, and its head for ``width``;
@@ -60,7 +60,7 @@ def reduction(m: Memory, found: Any, four: Any, one: Any, width: int) -> Any:
     return m.jit(summed)
 
 
-def filled(m: Memory, found: Any, four: Any, one: Any, width: int) -> Any:
+def filled(m: Target, found: Any, four: Any, one: Any, width: int) -> Any:
     """Return the function of one thread of a leaf, which sets 4 of its lanes: to 0 where there is no such row."""
     lanes, wide = quarter(m, four, one), u8(width)
 
@@ -81,7 +81,7 @@ def filled(m: Memory, found: Any, four: Any, one: Any, width: int) -> Any:
     return m.jit(fill)
 
 
-def quarter(m: Memory, four: Any, one: Any) -> Any:
+def quarter(m: Target, four: Any, one: Any) -> Any:
     """Return the function of (where, origin, k, end, aligned) that sums 4 neighbouring lanes.
 
     They are those of the elements k, k + 1, k + 2 and k + 3 behind ``origin``, of each 32 the same, and only from 4 on
@@ -117,7 +117,7 @@ def quarter(m: Memory, four: Any, one: Any) -> Any:
     return m.jit(lanes)
 
 
-def fold_block(m: Memory) -> Any:
+def fold_block(m: Target) -> Any:
     """Return the function that folds up to ``TOGETHER`` leaves in pairs and adds them to the sums of the blocks before.
 
     As in a binary counter, block ``k`` ends as many pairs as it has low bits set.
@@ -145,7 +145,7 @@ def fold_block(m: Memory) -> Any:
     return m.jit(block)
 
 
-def fold_levels(m: Memory) -> Any:
+def fold_levels(m: Target) -> Any:
     """Return the function that adds up what is left of ``count`` blocks, from the last on, into the first number."""
 
     def finish(kept, count):  # type: ignore[no-untyped-def]

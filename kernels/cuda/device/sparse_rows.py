@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..variant import Operand, Variant
 from .grad_norm import LANES, LEAF, ROW, THREADS
-from .intrinsics import REALS, SIZES, WIDEST, Memory
-from .operands import Column, Combination, cast, each, head, reader, spread, writer
+from .intrinsics import REALS, SIZES, WIDEST, Target
+from .operands import cast, each, head, reader, spread, writer
 from .row_sums import reduction
 
 TEAMS = THREADS // LANES  # rows of a block
@@ -18,12 +19,12 @@ u8 = np.uint64
 f8 = np.float64
 
 
-def narrow(p: Column) -> Combination:
-    """Return a combination that reads and writes p alone."""
-    return Combination("none", p, Column("g", p.kind), ())
+def narrow(p: Operand) -> Variant:
+    """Return a variant that reads and writes p alone."""
+    return Variant(None, p, Operand("g", p.kind), ())
 
 
-def sums(m: Memory, kind: str, real: str) -> Any:
+def sums(m: Target, kind: str, real: str) -> Any:
     """Return the body of the kernel that adds up the gradients of each touched row, in the order of the list.
 
     ``body(block, thread, threads, order, firsts, values, sums, terms, length, count, result, kept)``: ``order`` has the
@@ -31,7 +32,7 @@ def sums(m: Memory, kind: str, real: str) -> Any:
     the squares of each sum. Vectors are moved where each row is a whole number of them: those that are added would else
     be aligned differently.
     """
-    given = Combination("none", Column("p", real), Column("g", kind), ())
+    given = Variant(None, Operand("p", real), Operand("g", kind), ())
     place, term, sync, total_of = m.load("u64"), m.store("f64"), m.sync, row_squares(m, real)
     wide, bytes_of_vector = u8(given.width), u8(min(WIDEST, given.width * given.g.size))
     along = spread(m, given.width, *(added(m, given, width) for width in (given.width, 1)))
@@ -60,7 +61,7 @@ def sums(m: Memory, kind: str, real: str) -> Any:
     return m.jit(body)
 
 
-def added(m: Memory, given: Combination, width: int) -> Any:
+def added(m: Target, given: Variant, width: int) -> Any:
     """Return the function that adds up ``width`` neighbours of all gradients of a row, and flags what is not finite."""
     read, put, flag = reader(m, given.g, 0, given, width), m.store(given.real, width), m.store("u64")
     place, size, doubt, transpose = m.load("u64"), u8(given.p.size), doubts(m, width), m.transpose
@@ -83,7 +84,7 @@ def added(m: Memory, given: Combination, width: int) -> Any:
     return m.jit(of_a_row)
 
 
-def doubts(m: Memory, count: int) -> Any:
+def doubts(m: Target, count: int) -> Any:
     """Return the function of a tuple of ``count`` numbers that is 0, or NaN where one of them is not finite."""
     last = count - 1
     if count == 1:
@@ -92,7 +93,7 @@ def doubts(m: Memory, count: int) -> Any:
     return m.jit(lambda x: before(x) + (x[last] - x[last]))
 
 
-def row_squares(m: Memory, real: str) -> Any:
+def row_squares(m: Target, real: str) -> Any:
     """Return the function that sums the squares of a few rows of an aligned array in the compute type."""
     size, width = u8(SIZES[real]), WIDEST // SIZES[real]
     ahead, read, single = head(m, width), m.load(real, 4), m.load(real)
@@ -109,7 +110,7 @@ def row_squares(m: Memory, real: str) -> Any:
     return reduction(m, m.jit(found), m.jit(four), m.jit(lambda values, i: square(single(values + i * size)[0])), width)
 
 
-def lag(m: Memory) -> Any:
+def lag(m: Target) -> Any:
     """Return the body of the kernel, of one block, that notes what all rows but the touched ones have missed."""
     number, put, pair, four, sync = m.load("f64"), m.store("f64"), m.load("u64", 2), m.load("u32", 4), m.sync
 
@@ -131,7 +132,7 @@ def lag(m: Memory) -> Any:
     return m.jit(body)
 
 
-def catch_up(m: Memory, p: Column) -> Any:
+def catch_up(m: Target, p: Operand) -> Any:
     """Return the body of the kernel that decays all rows by what they have missed; row_decay stays as it is."""
     c = narrow(p)
     ahead, wide, size, low = head(m, c.width), u8(c.width), u8(p.size), p.rounding == "remainder"
@@ -153,7 +154,7 @@ def catch_up(m: Memory, p: Column) -> Any:
     return m.jit(body)
 
 
-def scaled(m: Memory, c: Combination, width: int) -> Any:
+def scaled(m: Target, c: Variant, width: int) -> Any:
     """Return the function of ((addresses, begin of the row, factor), i) that multiplies ``width`` neighbours."""
     read, write = reader(m, c.p, 0, c, width), writer(m, c.p, 0, c, width)
     times = each(m, m.jit(lambda x, factor: x * factor), width)

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from ..variant import ScalarLayout, Variant
 from .grad_norm import LANES, LEAF, ROW, THREADS
-from .intrinsics import REALS, Memory
-from .operands import Combination, cast, every, head, reader, spread, zeros
-from .pipeline import Places, addresses_of, loaded, pass_over, penalty, weights
+from .intrinsics import REALS, Target
+from .operands import cast, every, head, reader, spread, zeros
+from .pipeline import addresses_of, loaded, pass_over, weights
 from .row_sums import LEVELS, TOGETHER, reduction
 
 FACTORS = LEVELS + 64  # in shared memory: the factors of each short row, or of the long one, behind the sums
@@ -31,23 +32,23 @@ u8 = np.uint64
 f8 = np.float64
 
 
-def shared(c: Combination) -> int:
+def shared(c: Variant) -> int:
     """Return how many float64 numbers a block keeps in shared memory."""
     return FACTORS + TOGETHER * factors(c)
 
 
-def factors(c: Combination) -> int:
+def factors(c: Variant) -> int:
     """Return how many factors a row has: of the slopes, of the shrinking, and what it missed."""
     return len(c.slopes) + 2
 
 
-def update(m: Memory, c: Combination) -> Any:
+def update(m: Target, c: Variant) -> Any:
     """Return the body of the kernel: ``body(block, thread, threads, table, chunks, given, picks, kept)``.
 
     ``kept`` is an array of ``shared(c)`` float64 numbers in shared memory.
     """
     pair, four, record = m.load("u64", 2), m.load("u32", 4), m.load("u64", c.record)
-    scalars, order = m.load(c.real, Places(c).count), m.pick(addresses_of(c))
+    scalars, order = m.load(c.real, ScalarLayout(c).count), m.pick(addresses_of(c))
     rows, clear, ahead = group_of_rows(m, c), cleared(m, c), head(m, c.width)
     words, zero, at_length = u8(8 * c.record), c.zero, c.addresses + 1
 
@@ -79,10 +80,10 @@ def update(m: Memory, c: Combination) -> Any:
     return m.jit(body)
 
 
-def group_of_rows(m: Memory, c: Combination) -> Any:
+def group_of_rows(m: Target, c: Variant) -> Any:
     """Return the function of a block that takes a few short rows, or a long one, through all stages."""
     place, vector, single, sync = placed(m, c), pass_over(m, c, c.width), pass_over(m, c, 1), m.sync
-    lag, old, new, places = missed(m, c), squares(m, c, False), squares(m, c, True), Places(c)
+    lag, old, new, places = missed(m, c), squares(m, c, False), squares(m, c, True), ScalarLayout(c)
     put_slopes, put_shrink, extended = set_slopes(m, c, places), set_shrink(m, c, places), with_factors(m, c)
     lags, slopes, shrinks = c.lagging, bool(c.slopes), c.shrink is not None
     along = spread(
@@ -116,7 +117,7 @@ def group_of_rows(m: Memory, c: Combination) -> Any:
     return m.jit(rows)
 
 
-def cleared(m: Memory, c: Combination) -> Any:
+def cleared(m: Target, c: Variant) -> Any:
     """Return the function that writes zeros to the gradients of some rows: of what is (address, first element)."""
     all, one, size = zeros(m, c.g, c.width), zeros(m, c.g, 1), u8(c.g.size)
     return spread(
@@ -127,7 +128,7 @@ def cleared(m: Memory, c: Combination) -> Any:
     )
 
 
-def placed(m: Memory, c: Combination) -> Any:
+def placed(m: Target, c: Variant) -> Any:
     """Return the function of (where, k, length) that returns row ``k``: addresses, first element, head.
 
     ``where`` has addresses, the first aligned element, picks, the first row. The address of g is moved, so that a
@@ -150,7 +151,7 @@ def placed(m: Memory, c: Combination) -> Any:
     return m.jit(picked if c.picked else dense)
 
 
-def missed(m: Memory, c: Combination) -> Any:
+def missed(m: Target, c: Variant) -> Any:
     """Return the function that sets what each row is multiplied by because it has missed decay."""
     pair, number = m.load("u64", 2), m.load("f64")
     count, at = u8(factors(c)), u8(FACTORS + factors(c) - 1)
@@ -167,7 +168,7 @@ def missed(m: Memory, c: Combination) -> Any:
     return m.jit(lag)
 
 
-def with_factors(m: Memory, c: Combination) -> Any:
+def with_factors(m: Target, c: Variant) -> Any:
     """Return the function of (scalars, kept, row) that appends the factors of a row, rounded to the compute type."""
     chain, rounded = m.jit(lambda s, kept, at: s), cast(m, REALS[c.real])
     present = [*[True] * len(c.slopes), c.shrink is not None, c.lagging]
@@ -190,7 +191,7 @@ def appended(before: Any, rounded: Any, k: int, there: bool) -> Any:
     return with_it if there else with_one
 
 
-def squares(m: Memory, c: Combination, new: bool) -> Any:
+def squares(m: Target, c: Variant, new: bool) -> Any:
     """Return the function that sums the squares of a few rows of p: their sums begin the lines of ``kept``.
 
     ``new`` is about the weights after the step and before they are shrunk.
@@ -205,11 +206,11 @@ def squares(m: Memory, c: Combination, new: bool) -> Any:
     return reduction(m, m.jit(found), terms(m, c, new, 4), terms(m, c, new, 1), c.width)
 
 
-def terms(m: Memory, c: Combination, new: bool, count: int) -> Any:
+def terms(m: Target, c: Variant, new: bool, count: int) -> Any:
     """Return the function of ((addresses, scalars), element) that returns what ``count`` neighbours add to a sum."""
     width = min(count, c.width)
     read = loaded(m, c, width) if new else reader(m, c.p, 0, c, width)
-    lags, lag = c.lagging, Places(c).lag
+    lags, lag = c.lagging, ScalarLayout(c).lag
     if new:
         stages = weights(m, c)
         value = m.jit(lambda x, s: stages(x, s)[0])
@@ -237,26 +238,26 @@ def terms(m: Memory, c: Combination, new: bool, count: int) -> Any:
     return some if width == count else m.jit(lambda at, i: (*some(at, i), *some(at, i + u8(2))))
 
 
-def set_slopes(m: Memory, c: Combination, places: Places) -> Any:
+def set_slopes(m: Target, c: Variant, places: ScalarLayout) -> Any:
     """Return the function that makes the factors of the gradients of each row, from its sum."""
     chain = m.jit(lambda kept, q, at, size, s: None)
-    for k, ((stem, _), coefficients) in enumerate(zip(c.slopes, places.slopes, strict=True)):
-        form = doubles(m, m.adopt(penalty(stem, "slope")), m.pick(coefficients), len(coefficients))
+    for k, (penalty, coefficients) in enumerate(zip(c.slopes, places.slopes, strict=True)):
+        form = doubles(m, m.adopt(penalty.element("slope")), m.pick(coefficients), len(coefficients))
         chain = m.jit(assigned(chain, form, k))
     return over_rows(m, chain, factors(c))
 
 
-def set_shrink(m: Memory, c: Combination, places: Places) -> Any:
+def set_shrink(m: Target, c: Variant, places: ScalarLayout) -> Any:
     """Return the function that makes what each row is shrunk by, from its sum."""
     chain = m.jit(lambda kept, q, at, size, s: None)
     if c.shrink is not None:
         own = (places.step, *places.shrink)
-        form = doubles(m, m.adopt(penalty(c.shrink[0], "shrink")), m.pick(own), len(own))
+        form = doubles(m, m.adopt(c.shrink.element("shrink")), m.pick(own), len(own))
         chain = m.jit(assigned(chain, form, len(c.slopes)))
     return over_rows(m, chain, factors(c))
 
 
-def doubles(m: Memory, form: Any, coefficients: Any, count: int) -> Any:
+def doubles(m: Target, form: Any, coefficients: Any, count: int) -> Any:
     """Return ``form`` of (squares, size, scalars), computed in float64."""
     wide = every(m, cast(m, f8), count)
     return m.jit(lambda squares, size, s: form(squares, size, *wide(coefficients(s))))
@@ -273,7 +274,7 @@ def assigned(before: Any, form: Any, k: int) -> Any:
     return stage
 
 
-def over_rows(m: Memory, chain: Any, each: int) -> Any:
+def over_rows(m: Target, chain: Any, each: int) -> Any:
     """Return the function that calls ``chain`` for a few rows, shared out to all threads."""
     count = u8(each)
 

@@ -1,6 +1,7 @@
 """Run with the stub as libcuda.so.1: steps through cuda.core, each launch handed to the body in plain Python."""
 
 import ctypes
+import functools
 import math
 import sys
 import time
@@ -10,10 +11,10 @@ import numpy as np
 import pyopt
 from pyopt.kernels.cuda import arrays as gpu_arrays
 from pyopt.kernels.cuda import driver
-from pyopt.kernels.cuda import sparse_rows as gpu_engine
+from pyopt.kernels.cuda import plan as gpu_engine
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
-from pyopt.optim.group import OPTIONS, Given, Group
+from pyopt.optim.group import OPTIONS, ParamGroup
 from support import device
 from support.helpers import everything, gradients, run, same, some_penalty, tame
 
@@ -52,14 +53,13 @@ def plan_of(count):
     """Return a plan over ``count`` small arrays, its gradients and its group."""
     gpu = driver.find(0)
     rule = RULES["adamw"]
-    group = Group(rule, {**OPTIONS, **rule.Values()._asdict()})
+    group = ParamGroup(rule, {**OPTIONS, **rule.Values()._asdict()})
     rows = [[gpu_arrays.Array(gpu, (64,), (1,), "f32") for _ in range(count)] for _ in range(4)]
     for row in rows:
         for a in row:
             a.set(0.5)
-    states = [[m, v, None, None, None, None, None] for m, v in zip(*rows[2:], strict=True)]
-    plan = gpu_engine.Plan(gpu, "rules.adam", [f"p{i}" for i in range(count)], rows[0], states, [0] * count,
-                            [group.stages], [0] * count, [0.0] * count)  # fmt: skip
+    states = [[m, v, None] for m, v in zip(*rows[2:], strict=True)]
+    plan = device.plan_of(functools.partial(gpu_engine.Plan, gpu), rows[0], [group], states)
     return plan, rows[1], group
 
 
@@ -67,27 +67,27 @@ def uploads():
     """Nothing is uploaded while nothing changes, nor by a step that is captured, and the host waits for no upload."""
     copies = ctypes.c_long.in_dll(STUB, "stub_copies")
     plan, grads, group = plan_of(3)
-    plan.step(grads, Given([group], 1.0))
+    plan.step(grads, device.asked([group]))
     first = copies.value
     for _ in range(10):
-        plan.step(grads, Given([group], 1.0))
+        plan.step(grads, device.asked([group]))
     assert copies.value == first
     for k in range(10):
         group.refresh({**OPTIONS, **group.h._asdict(), "lr": 0.1 * k})
-        plan.step(grads, Given([group], 1.0))
+        plan.step(grads, device.asked([group]))
     assert copies.value == first + 20
-    assert len(plan.ring.slots) == 1
+    assert len(plan.tables.ring.slots) == 1
     ctypes.c_int.in_dll(STUB, "stub_busy").value = 1
     for k in range(10):
         group.refresh({**OPTIONS, **group.h._asdict(), "lr": 0.2 * k})
-        plan.step(grads, Given([group], 1.0))
+        plan.step(grads, device.asked([group]))
     ctypes.c_int.in_dll(STUB, "stub_busy").value = 0
-    assert len(plan.ring.slots) == 11
+    assert len(plan.tables.ring.slots) == 11
     before = copies.value
     ctypes.c_int.in_dll(STUB, "stub_capturing").value = 1
-    plan.step(grads[::-1], Given([group], 1.0))
+    plan.step(grads[::-1], device.asked([group]))
     ctypes.c_int.in_dll(STUB, "stub_capturing").value = 0
-    assert len(plan.graphs) == 1
+    assert len(plan.tables.graphs) == 1
     assert copies.value == before + 1  # of tables that nothing else reads, at once
     assert plan.progress()[0] == [32] * 3
 
@@ -98,7 +98,7 @@ def speed():
     found = []
     for count in (1, 1000):
         plan, grads, group = plan_of(count)
-        given = Given([group], 1.0)
+        given = device.asked([group])
         best = math.inf
         for _ in range(9):
             start = time.perf_counter()
@@ -113,7 +113,7 @@ def first():
     """Print how long the first step takes, in seconds of this process, and whether Numba was imported."""
     start, cpu = time.perf_counter(), time.process_time()
     plan, grads, group = plan_of(3)
-    plan.step(grads, Given([group], 1.0))
+    plan.step(grads, device.asked([group]))
     spent = time.perf_counter() - start, time.process_time() - cpu
     print(f"first step: {spent[0]:.2f} s, {spent[1]:.2f} s of it computing, numba {'numba' in sys.modules}")
 
