@@ -1,7 +1,7 @@
 """The kernels of pyopt, one stem per idea.
 
 ``X.py`` says what X is and computes it slowly. What works element by element has ``X_element.py``: what it does to one
-number, for every machine. Elsewhere ``X.pxi`` is X on the CPU and ``X_cuda.py`` X on the GPU.
+number, for every machine. Elsewhere ``X.pxi`` is X on the CPU and, where that engine runs it, ``X_cuda.py`` on the GPU.
 
 =============  ========================================================================================================
 rules/         optimizer updates: sgd, adam, lion, ...

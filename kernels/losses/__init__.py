@@ -1,7 +1,7 @@
 """Losses: value and gradient in one pass. ``LOSSES`` maps the stem of every file of this folder to its module.
 
 ``loss.py`` of the folder above says what a module has. ``ELEMENTWISE`` are those with a term for every element; the
-others, with a term for every row, name in ``PIECES`` the functions of their form for a GPU.
+others have one for every row.
 """
 
 from ..spec import discover

@@ -36,10 +36,6 @@ import numpy as np
 from ..numerics.codecs import encode, wide
 from ..numerics.elementary import exp, log
 
-PIECES = (
-    "exponential", "gap", "label_slope", "mass", "scale", "slope", "smoothed", "soft_target", "soft_term", "term",
-)  # fmt: skip
-
 
 def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
     """Return terms and gradient for labels; -1 stands for a row that is ignored.

@@ -29,10 +29,6 @@ def sqrt(x):
     return np.sqrt(x)
 
 
-def floor(x):
-    return np.floor(x)
-
-
 def sign(x):
     return type(x)(x > 0) - type(x)(x < 0)
 

@@ -7,12 +7,10 @@ import pytest
 
 from pyopt.kernels.cuda.device.intrinsics import Host
 from pyopt.kernels.losses import ELEMENTWISE
-from pyopt.kernels.losses import softmax_cross_entropy as softmax
-from pyopt.kernels.losses import softmax_cross_entropy_cuda as pieces
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
 from support.helpers import GRADIENTS, on_one, same_bits, some_penalty, tame, variants, wild
-from support.losses import OPTIONS, hard_logits, inputs, labels
+from support.losses import OPTIONS, inputs
 
 N = 400
 KERNELS = sorted({rule.kernel for rule in RULES.values()})
@@ -115,47 +113,3 @@ def test_losses(stem, dtype, compiled):
         want = ELEMENTWISE[stem].reference(*arrays, *scalars)
         same_bits(np.array(terms), want[0], f"terms of {stem}, {options}")
         same_bits(np.array(gradients, dtype), want[1], f"gradient of {stem}, {options}")
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("smooth", [False, True])
-def test_softmax_in_pieces(dtype, smooth):
-    rows, classes = 30, 40
-    z, target = hard_logits((rows, classes), dtype), labels(rows, classes)
-    share, weight = np.abs(tame(classes, dtype, 3)), np.abs(tame(rows, dtype, 4))
-    hot, factor, mass_of_share = np.abs(tame(rows, dtype, 5)), dtype(0.3), dtype(3.5)
-    terms, want = softmax.reference(z, target, hot, weight, share, factor, mass_of_share, smooth)
-    got, values = np.empty_like(z), np.empty(rows)
-    for i in range(rows):
-        top, k = z[i].max(), target[i]
-        d = np.array([pieces.exponential(x, top) for x in z[i]])
-        dot = np.array([pieces.smoothed(share[j], z[i, j], top) for j in range(classes)])
-        total, dot = softmax.lane_sum(d[None])[0], softmax.lane_sum(dot[None])[0] if smooth else dtype(0)
-        mass = pieces.mass(hot[i], weight[i], mass_of_share) if smooth else hot[i]
-        scale = pieces.scale(factor, mass, total)
-        none = dtype(0)
-        for j in range(classes):
-            got[i, j] = pieces.slope(d[j], scale, factor, weight[i], share[j] if smooth else none)
-        got[i, k] = pieces.label_slope(got[i, k], factor, hot[i])
-        values[i] = pieces.term(mass, total, pieces.gap(hot[i], z[i, k], top), weight[i], dot)
-    same_bits(got, want)
-    same_bits(values, terms)
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_soft_softmax_in_pieces(dtype):
-    rows, classes = 30, 40
-    z, target = hard_logits((rows, classes), dtype), np.abs(tame((rows, classes), dtype, 2))
-    share, keep, weight = (np.abs(tame(n, dtype, n)) for n in (classes, classes, rows))
-    factor = dtype(0.3)
-    terms, want = softmax.reference_soft(z, target, weight, keep, share, factor)
-    for i in range(rows):
-        top = z[i].max()
-        d = np.array([pieces.exponential(x, top) for x in z[i]])
-        q = np.array([pieces.soft_target(target[i, j], keep[j], share[j]) for j in range(classes)])
-        dot = np.array([pieces.smoothed(q[j], z[i, j], top) for j in range(classes)])
-        mass, total, dot = (softmax.lane_sum(x[None])[0] for x in (q, d, dot))
-        scale = pieces.scale(factor * weight[i], mass, total)
-        got = [pieces.slope(d[j], scale, factor, weight[i], q[j]) for j in range(classes)]
-        same_bits(np.array(got), want[i], f"row {i}")
-        same_bits(pieces.soft_term(mass, total, weight[i], dot), terms[i], f"row {i}")

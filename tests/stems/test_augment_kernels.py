@@ -8,7 +8,7 @@ import pytest
 
 import pyopt
 from pyopt import augment, kernels
-from pyopt.kernels.augment import AUGMENT, blend, blend_cuda, warp, warp_cuda
+from pyopt.kernels.augment import AUGMENT, blend, warp
 from pyopt.kernels.cpu import isa as instruction_sets
 from support import contract
 from support.helpers import same_bits, wild
@@ -104,22 +104,6 @@ def blend_arguments(dtype, shape):
     return given, partners, pairs, boxes_of(shape[0], *shape[2:]) * rng.integers(0, 2, (shape[0], 1), np.int32)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN, on purpose
-@pytest.mark.parametrize("images", [np.uint8, np.float32, np.float64])
-def test_device_forms(images):
-    shape = (6, 2, 4, 5)
-    given, *rest = arguments(images, shape, (3, 7), wild)
-    for edge in (False, True):
-        want = warp.reference(given, *rest, 3, 7, edge)
-        got = [warp_cuda.warp(given, *rest, edge, *place) for place in np.ndindex(want.shape)]
-        assert {type(x) for x in got} == {rest[0].dtype.type}
-        same_bits(warp.stored(np.array(got), images).reshape(want.shape), want, f"{edge=}")
-    given, *rest = blend_arguments(images, shape)
-    want = blend.reference(given, given, *rest)
-    got = np.array([blend_cuda.blend(given, given, *rest, *place) for place in np.ndindex(want.shape)])
-    same_bits(warp.stored(got, images).reshape(want.shape), want, "blend")
-
-
 # ---- other libraries
 
 
@@ -199,8 +183,7 @@ EXPORTS = {"warp": "affine_warp", "blend": "blend"}
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("warp_cuda.py", None, "no file warp_cuda.py"),
-        ("warp_cuda.py", ("def warp(images, matrices", "def warp(images, maps"), "warp in warp_cuda.py takes"),
+        ("warp.pxi", None, "no file warp.pxi"),
         ("warp.pxi", ("const real* colours", "const real* shades"), "warp in warp.pxi takes"),
         ("warp.py", ("def reference(images, matrices", "def reference(images, maps"), "takes"),
         ("warp.py", ("Ranges: ", "Limits: "), "no section Ranges:"),

@@ -15,10 +15,11 @@ SECTIONS = {
     "layers": ("Ranges", "Deviations", "Source"),
     "augment": ("Ranges", "Deviations", "Source"),
 }
-# what only a tile needs: where it writes to, and a length
-ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms")}
+# what only some forms name: where a tile writes to, a length, a flag that a tile has among its lengths
+ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms", "smooth")}
 ELEMENT = ("_element.py",)  # beside X.py, of what works element by element
-WHOLE = (".pxi", "_cuda.py")  # and of what looks at rows
+ROW = (".pxi", "_cuda.py")  # of a stage of the step that looks at rows
+WHOLE = (".pxi",)  # and of what only the CPU has
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
 
 
@@ -76,10 +77,6 @@ def signature_faults(folder: Path, kernel: str, reference: str, name: str, files
     Where two forms tell arrays from scalars, the slash between these is compared as well.
     """
     paths = [path for path in (folder / f"{kernel}{end}" for end in (".py", *files, ".pxi")) if path.exists()]
-    pieces = constant(paths[0], "PIECES") if paths and paths[0].suffix == ".py" else None
-    if pieces is not None:  # a loss over rows: its form for a GPU is in pieces, put together by the tests
-        return [f"no {x} in {path.name}" for path in paths if "_cuda" in path.name
-                for x in pieces if arguments(path, x) is None]  # fmt: skip
     row = tiles.get(f"{folder.name}.{name}")
     given = {f"{folder.name}.{name} as compiled": None if row is None else [*row[2], "/", *row[3]]}
     for path in paths:
@@ -96,19 +93,11 @@ def signature_faults(folder: Path, kernel: str, reference: str, name: str, files
     return found
 
 
-def constant(path: Path, name: str) -> object:
-    """Return the value of a constant of a module, or None where there is none of that name."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [name]:
-            return ast.literal_eval(node.value)
-    return None
-
-
 def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> list[str]:
     """Return what is missing from a stem of augmentation, or which of its forms disagree in their arrays.
 
-    The reference takes the arrays and then lengths, the GPU form the arrays and then the place of a pixel, the tile
-    the arrays and ``out``; another tile, for bytes, takes the same.
+    The reference takes the arrays and then lengths, the tile the arrays and ``out``; another tile, for bytes, takes the
+    same.
     """
     found = [] if exported else [f"{stem}: not exported in pyopt.augment"]
     missing = missing_files(folder, stem)
@@ -119,7 +108,6 @@ def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -
     rows = {name: tiles.get(f"augment.{name}") for name in (stem, f"{stem}_bytes")}
     forms = {
         f"reference in {stem}.py": arguments(folder / f"{stem}.py", "reference"),
-        f"{stem} in {stem}_cuda.py": arguments(folder / f"{stem}_cuda.py", stem),
         f"{stem}_bytes in {stem}.pxi": pxi_arguments(folder / f"{stem}.pxi", f"{stem}_bytes"),
         **{f"augment.{name} as compiled": None if row is None else list(row[2]) for name, row in rows.items()},
     }
@@ -131,15 +119,13 @@ def augment_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -
 
 
 def layer_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> list[str]:
-    """Return what is missing from a layer, or which of its tiles has no form for a GPU."""
+    """Return what is missing from a layer."""
     found = [] if exported else [f"{stem}: not exported in pyopt.layers"]
     missing = missing_files(folder, stem)
     if missing:
         return found + missing
     names = [name for name, _ in PXI.findall((folder / f"{stem}.pxi").read_text())]
-    cuda = folder / f"{stem}_cuda.py"
     faults = docstring_faults(folder / f"{stem}.py", "layers")
-    faults += [f"no {name} in {cuda.name}" for name in names if arguments(cuda, name) is None]
     faults += [f"no layers.{name} as compiled" for name in names if f"layers.{name}" not in tiles]
     faults += [f"the tile {name} is not named after {stem}" for name in names if not name.startswith(stem)]
     faults += [] if names else [f"no tile in {stem}.pxi"]
@@ -147,8 +133,8 @@ def layer_faults(folder: Path, stem: str, tiles: Mapping, *, exported: bool) -> 
 
 
 def missing_files(folder: Path, stem: str) -> list[str]:
-    """Return which of the three forms of a stem are not there."""
-    names = [f"{stem}{suffix}" for suffix in (".py", ".pxi", "_cuda.py")]
+    """Return which of the forms of a stem are not there."""
+    names = [f"{stem}{suffix}" for suffix in (".py", *WHOLE)]
     return [f"{stem}: no file {name}" for name in names if not (folder / name).exists()]
 
 
