@@ -327,7 +327,7 @@ def test_every_rule_says_how_far_it_goes(rule):
     step = rule.prox_step(h)
     if rule.prox_steps is not None:
         scalars = dict(zip(rule.scalar_names, rule.scalars(h, 3001, 0.0)[0], strict=True))
-        named = scalars | {"prox_step": step} | {s.name: opt.state[0].get(s.name) for s in rule.states}
+        named = scalars | {"step": step} | {s.name: opt.state[0].get(s.name) for s in rule.states}
         step = rule.prox_steps(*(named[name] for name in rule.prox_steps_arguments))[0]
     assert math.isclose(before[0] - p[0], step, rel_tol=1e-6)
 
