@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.backend import Array, check_parameters, make_plan
+from ..arrays.backend import Array, check_parameters, described, make_plan
 from ..arrays.gpu import as_numpy, facts, is_tensor
 from ..kernels.backend import Plan
-from ..kernels.step import Beside
-from .checkpoint import brief
+from ..kernels.step import SLOTS, Beside
+from .checkpoint import brief, moved
 from .group import ParamGroup
 from .slots import filled, in_use
 
@@ -65,6 +65,29 @@ class Assembly(NamedTuple):
                 )
         return self.over(self.beside)
 
+    def over_copies(self, given: list[Any]) -> Assembly:
+        """Return the same over copies of the parameters on another device; ValueError where they are no such."""
+        new = [as_numpy(a) for a in given]
+        if [described(p) for p in new] != [described(p) for p in self.params]:
+            raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
+        check_parameters(self.names, new)
+        beside = [moved(p, arrays) for p, arrays in zip(new, self.beside, strict=True)]
+        left = iter(given)
+        own = [tuple(next(left) for _ in arrays) for arrays in self.own]
+        return Assembly.of(self.groups, own, self.names, beside, *self.plan.progress())
+
+    def intact(self, param_groups: Sequence[Mapping[str, Any]]) -> Assembly:
+        """Return the same; ValueError where ``param_groups`` is a list that it was not made of."""
+        if len(param_groups) != len(self.own):
+            raise ValueError(
+                f"{len(param_groups)} parameter groups, where the optimizer was made of {len(self.own)}: "
+                "use add_param_group, and leave the list as it is"
+            )
+        for own, values in zip(self.own, param_groups, strict=True):
+            if values.get("params") is not own:
+                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+        return self
+
     def still(self) -> None:
         """Raise where a schedule, in the middle of a step, has given a tensor other memory."""
         if facts(self.tensors) != self.facts:
@@ -74,6 +97,28 @@ class Assembly(NamedTuple):
     def given(self) -> list[Any]:
         """All parameters in their order, as given."""
         return [*chain(*self.own)]
+
+    def of_each(self, groups: Sequence[ParamGroup]) -> list[ParamGroup]:
+        """Return the group of each parameter; ``groups`` are those of the optimizer or stand for them."""
+        return [group for group, own in zip(groups, self.own, strict=True) for _ in own]
+
+    def wanted_by(self, groups: Sequence[ParamGroup]) -> list[Beside]:
+        """Return what would stand beside the parameters if the groups were ``groups``."""
+        found = []
+        for group, p, have in zip(self.of_each(groups), self.params, self.beside, strict=True):
+            beside = filled(group, p, have)
+            kept = group.options["shadow_dtype"] is not None  # otherwise a shadow is what is left of one
+            found.append(beside if kept else beside._replace(shadow=None))
+        return found
+
+    def states(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
+        """Return what belongs to each parameter by its name, with ``beside`` as the arrays."""
+        found = []
+        for group, t, carry, own in zip(self.of_each(self.groups), *self.plan.progress(), beside, strict=True):
+            names = [*(state.name for state in group.rule.states), *SLOTS]
+            arrays = {name: array for name, array in zip(names, own.flat(), strict=True) if array is not None}
+            found.append({"step": t, "carry": carry, **arrays})
+        return found
 
     def kept(self, slot: str, missing: str) -> list[Array]:
         """Return the arrays of one of SLOTS; ValueError, with what is ``missing``, where a parameter has none."""

@@ -11,19 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays.backend import Array, check_parameters, copy_like, described, is_list, kept, named, put, stored
+from ..arrays.backend import Array, check_parameters, copy_like, is_list, kept, named, put, stored
 from ..arrays.gpu import as_numpy, integers, written
 from ..kernels.hyper import Hyper
 from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
 from ..kernels.spec import Rule
-from ..kernels.step import SLOTS, Beside, Request
+from ..kernels.step import Beside, Request
 from ..training.loss_scale import DynamicLossScale
 from .assembly import Assembly
-from .checkpoint import brief, group_values, moved, read_states, snapshot
+from .checkpoint import brief, group_values, read_states, snapshot
 from .group import GRAD_SCALE, ZERO_GRADS, ParamGroup
 from .signature import documentation, signature
-from .slots import filled, slots
+from .slots import slots
 
 Params = Iterable[Any]
 
@@ -88,13 +88,11 @@ class Optimizer:
     """
 
     rule: ClassVar[Rule]
-    _state_names: ClassVar[list[str]]
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
-        cls._state_names = [*(state.name for state in cls.rule.states), *SLOTS]
         cls.__signature__ = signature(cls.rule)
         cls.__doc__ = documentation(cls.rule, Optimizer.__doc__)
 
@@ -230,7 +228,7 @@ class Optimizer:
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
         made, request = self._refresh(grad_scale)
         i = made.position(param)
-        group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
+        group = made.of_each(made.groups)[i]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
         rows, values = integers(indices), as_numpy(values)
         if lazy != 1 and made.beside[i].row_decay is None:
@@ -269,20 +267,7 @@ class Optimizer:
 
     def _current(self) -> Assembly:
         """Return what was made of the groups, over the memory that tensors have now."""
-        self._assembly = made = self._intact().followed()
-        return made
-
-    def _intact(self) -> Assembly:
-        """Return what was made of the groups; ValueError where their list is another one."""
-        made = self._assembly
-        if len(self.param_groups) != len(made.own):
-            raise ValueError(
-                f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.own)}: "
-                "use add_param_group, and leave the list as it is"
-            )
-        for own, values in zip(made.own, self.param_groups, strict=True):
-            if values.get("params") is not own:
-                raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+        self._assembly = made = self._assembly.intact(self.param_groups).followed()
         return made
 
     def write_hypers(self) -> None:
@@ -293,7 +278,7 @@ class Optimizer:
         self._guard.run(self._write)
 
     def _write(self) -> None:
-        made = self._intact()
+        made = self._assembly.intact(self.param_groups)
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
@@ -313,17 +298,8 @@ class Optimizer:
         self._guard.run(self._move, params)
 
     def _move(self, params: Params) -> None:
-        given = [array for _, array in named(params, 0)]
-        new = [as_numpy(a) for a in given]
-        had = self._current()
-        if [described(p) for p in new] != [described(p) for p in had.params]:
-            raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
-        check_parameters(had.names, new)
-        beside = [moved(p, arrays) for p, arrays in zip(new, had.beside, strict=True)]
-        left = iter(given)
-        own = [tuple(next(left) for _ in arrays) for arrays in had.own]
-        made = Assembly.of(had.groups, own, had.names, beside, *had.plan.progress())
-        changes = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
+        made = self._current().over_copies([array for _, array in named(params, 0)])
+        changes = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, made.own, strict=True)]
         write((), *changes, (vars(self), {"_assembly": made}))
 
     @property
@@ -372,14 +348,7 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._described(self._assembly.beside)
-
-    def _described(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
-        return [
-            {"step": t, "carry": carry}
-            | {name: array for name, array in zip(self._state_names, own.flat(), strict=True) if array is not None}
-            for t, carry, own in zip(*self._assembly.plan.progress(), beside, strict=True)
-        ]
+        return self._assembly.states(self._assembly.beside)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
@@ -392,13 +361,8 @@ class Optimizer:
     def _snapshot(self) -> dict[str, Any]:
         made = self._current()
         values = [dict(group) for group in self.param_groups]
-        groups = [ParamGroup(self.rule, each) for each in values]
-        of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
-        beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
-        for i, group in enumerate(of):
-            if group.options["shadow_dtype"] is None:  # any more: what is left of one
-                beside[i] = beside[i]._replace(shadow=None)
-        return snapshot(self.rule, self._described(beside), values)
+        beside = made.wanted_by([ParamGroup(self.rule, each) for each in values])
+        return snapshot(self.rule, made.states(beside), values)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
@@ -414,8 +378,7 @@ class Optimizer:
         values = group_values(state_dict, self.rule, self.param_groups)
         groups = [ParamGroup(self.rule, value) for value in values]
         had = self._current()
-        of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
-        beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
+        beside, steps, carries = read_states(state_dict["state"], had.of_each(groups), had.params, had.names)
         made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
         vars(self).update(param_groups=values, _assembly=made)
 
