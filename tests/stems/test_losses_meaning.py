@@ -172,6 +172,12 @@ def test_zero_times_the_logarithm_of_zero(isa, dtype, name, x, y, options, value
         same_bits(a, b)
 
 
+def test_the_loss_of_a_sure_row_is_rounded_as_a_sum_near_1(dtype):
+    value, gradient = call("softmax_cross_entropy", np.array([[0.0, 20.7]], dtype), np.array([1]), "sum")
+    assert value == pytest.approx(np.exp(-20.7), rel=1e-6) if dtype == np.float64 else value == gradient[0, 1] == 0
+    assert gradient[0, 0] == pytest.approx(np.exp(-20.7), rel=1e-5)
+
+
 def test_defaults_are_those_of_torch_and_of_the_papers():
     x, y = np.array([3.0, -1.0]), np.array([1.0, 0.0])
     for name, options in (
