@@ -10,10 +10,10 @@ r"""Softmax cross-entropy: the cross-entropy of labels, or of probabilities, und
 
 For a label, target is 1 at it and 0 elsewhere. With top_i the largest logit of the row, softmax is e^(logits - top_i)
 over its sum total_i, and loss_i = mass_i ln total_i - sum_j q_ij class_weights_j (logits_ij - top_i): nothing
-overflows. Terms are float64; sums over a row have 32 lanes of the dtype of the logits, total_i among them: it is 1 where
-the rest of a row is below 6e-8 (float32) or 1e-16 (float64). A row that is as sure, and right, has a loss of 0, as in
-torch, and a gradient of 0 at its label. A row whose label is ignore_index has loss and gradient 0,
-whatever its logits. What has weight 0 adds 0, also at a logit of -inf.
+overflows. Terms are float64; sums over a row have 32 lanes of the dtype of the logits, total_i among them: it is 1
+where the rest of a row is below 6e-8 (float32) or 1e-16 (float64). A row that is as sure, and right, has a loss of 0,
+as in torch, and a gradient of 0 at its label. A row whose label is ignore_index has loss and gradient 0, whatever its
+logits. What has weight 0 adds 0, also at a logit of -inf.
 
 Ranges: logits (rows, classes) of a storage type, C-contiguous, classes >= 1; target (rows,) integers in [0, classes)
 or ignore_index, or an array like logits of probabilities in [0, 1]; class_weights (classes,) finite and >= 0;
