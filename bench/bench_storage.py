@@ -78,7 +78,7 @@ def bench_group_lasso(benchmark):
     p, g = some(N // 768 * 768).reshape(-1, 768), some(N // 768 * 768, seed=1).reshape(-1, 768)
     plain = pyopt.AdamW([p], lr=1e-4)
     grouped = pyopt.AdamW([p], lr=1e-4, prox=pyopt.GroupLasso(1e-6), metric="lr")
-    grouped._made = grouped._made.over(plain._made.beside)
+    grouped._assembly = grouped._assembly.over(plain._assembly.beside)
     contenders = [Contender("pyopt", lambda: grouped.step([g]), 28), Contender("plain", lambda: plain.step([g]), 28)]
     race(benchmark, "AdamW + group lasso by rows of 768, 32 M", contenders, [within("plain", 1.15)], 15, p.size,
          isa=isa.active(), threads=pyopt.get_num_threads(), tensors=1)  # fmt: skip

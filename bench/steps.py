@@ -168,9 +168,9 @@ def views(flat: Memory, case: Case) -> Memory:
     columns = {name: cut(a) for name, a in flat.states[0].items()}
     made.states = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # an optimizer allocates its states; only here are they to be someone else's
-    had = made.opt._made
+    had = made.opt._assembly
     names = [state.name for state in made.opt.rule.states]
-    made.opt._made = had.over([
+    made.opt._assembly = had.over([
         beside._replace(states=tuple(map(own.get, names))) for beside, own in zip(had.beside, made.states, strict=True)
     ])  # fmt: skip
     return made

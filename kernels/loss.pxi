@@ -1,12 +1,12 @@
 # The stages around an elementwise loss; loss.py says what each is.
-cdef void weigh(real* gradient, double* terms, const real* weight, Py_ssize_t n) noexcept nogil:
+cdef void apply_sample_weight(real* gradient, double* terms, const real* weight, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         gradient[i] = gradient[i] * weight[i]
         terms[i] = terms[i] * <double>weight[i]
 
 
-cdef void spread(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, Py_ssize_t start,
+cdef void broadcast_rows(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, Py_ssize_t start,
                  Py_ssize_t n) noexcept nogil:
     """Write x[i // each % period] for n indices i from `start` on, run by run."""
     cdef Py_ssize_t j, k, count
@@ -26,7 +26,7 @@ cdef void spread(const real* x, real* out, Py_ssize_t each, Py_ssize_t period, P
         n -= count
 
 
-cdef void neither(const real* x, double* terms, real low, real high, Py_ssize_t n) noexcept nogil:
+cdef void not_a_label(const real* x, double* terms, real low, real high, Py_ssize_t n) noexcept nogil:
     """0 for a number that is `low` or `high`; above 0, or NaN, for any other."""
     cdef Py_ssize_t i
     for i in range(n):

@@ -22,7 +22,7 @@ import numpy as np
 from .cpu import engine, isa
 from .losses import LOSSES
 from .numerics import reductions
-from .numerics.codecs import encode, wide
+from .numerics.codecs import encode, upcast
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -49,10 +49,11 @@ def elementwise(name: str, arrays: tuple[Array, ...], gradient: Array, scale: fl
 def reference(name: str, arrays: tuple[Array, ...], scale: float, options: Mapping[str, Any],
               weight: Array | None = None) -> tuple[float, Array, Array]:  # fmt: skip
     """Return the sum, the values of the elements and the gradient, in NumPy."""
-    prediction, stored = wide(arrays[0]), arrays[0].dtype
+    prediction, stored = upcast(arrays[0]), arrays[0].dtype
     real = prediction.dtype.type
     with np.errstate(all="ignore"):
-        terms, gradient = LOSSES[name].reference(*map(wide, arrays), *map(real, LOSSES[name].scalars(scale, **options)))
+        scalars = map(real, LOSSES[name].scalars(scale, **options))
+        terms, gradient = LOSSES[name].reference(*map(upcast, arrays), *scalars)
         if weight is not None:
             weight = weight.reshape(weight.shape + (1,) * (prediction.ndim - weight.ndim))
             terms, gradient = terms * weight.astype(np.float64), gradient * weight
@@ -84,7 +85,7 @@ def unknown_label(name: str, target: Array) -> int | None:
     if labels is None:
         return None
     strides = (target.itemsize,)
-    if engine.sweep(isa.tiles(), "loss.neither", (target,), strides, (target.size,), labels, True) == 0:
+    if engine.sweep(isa.tiles(), "loss.not_a_label", (target,), strides, (target.size,), labels, True) == 0:
         return None
     return int(((target != labels[0]) & (target != labels[1])).argmax())
 

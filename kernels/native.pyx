@@ -35,7 +35,7 @@ def power(double x, Py_ssize_t n):
 
 
 def write(given, *notes):
-    """Copy arrays into others of their shapes and dtypes, pairs (to, array), then update dicts, each given with its news.
+    """Copy arrays into others of their shapes and dtypes, pairs (to, array), then update dicts, each given with its changes.
 
     ValueError before anything is touched where an array does not go into another.
     """
@@ -45,8 +45,8 @@ def write(given, *notes):
         fits(i, x, y)
     for to, a in pairs:
         cnp.PyArray_CopyInto(to, a)
-    for owner, news in notes:
-        (<dict>owner).update(<dict>news)
+    for owner, changes in notes:
+        (<dict>owner).update(<dict>changes)
 
 
 cdef fits(i, cnp.ndarray to, cnp.ndarray a):

@@ -48,10 +48,10 @@ class Rule:
     called ``decay``, which ``scalars`` leaves out, is what a decoupled decay multiplies the old p by; 1 where it is
     coupled. ``base`` is the rule whose update this is, under another decay; None for an update of its own.
 
-    A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``step(h)`` returns it,
-    but for what differs from element to element; there ``steps(...)`` returns it for each, from some of the new states,
-    of the scalars and ``step``, told by their names. ``memoryless(h)`` says whether a gradient of 0 only decays p,
-    though the decay is coupled.
+    A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``prox_step(h)`` returns
+    it, but for what differs from element to element; there ``prox_steps(...)`` returns it for each, from some of the
+    new states, of the scalars and ``step``, told by their names. ``memoryless(h)`` says whether a gradient of 0 only
+    decays p, though the decay is coupled.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Rule:
     hypers: tuple[Hyper, ...]
     decay: str
     check: Callable[[Any], str | None] = lambda h: None
-    step: Callable[[Any], float] = lambda h: h.lr
-    steps: Callable[..., Any] | None = None
+    prox_step: Callable[[Any], float] = lambda h: h.lr
+    prox_steps: Callable[..., Any] | None = None
     memoryless: Callable[[Any], bool] = lambda h: False
     base: Rule | None = None
     doc: str | None = None
@@ -130,9 +130,9 @@ class Rule:
         return self.arguments[2 + len(self.states) : len(self.arguments) - self.decays]
 
     @property
-    def steps_arguments(self) -> tuple[str, ...]:
+    def prox_steps_arguments(self) -> tuple[str, ...]:
         """The parameters of ``steps`` in all its forms."""
-        return arguments_of(self.steps) if self.steps is not None else ()
+        return arguments_of(self.prox_steps) if self.prox_steps is not None else ()
 
 
 def _rule(name: str) -> Rule | None:

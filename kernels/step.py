@@ -65,7 +65,7 @@ class Stages(NamedTuple):
     slopes: tuple[type[Penalty], ...]  # of penalties by row
     proxes: tuple[type[Penalty], ...]
     shrink: type[Penalty] | None  # the prox by row
-    uniform: bool  # one step for the prox of all elements
+    scalar_prox_step: bool  # one step for the prox of all elements
     rounding: str
 
     @property
@@ -120,7 +120,7 @@ class Group:
             tuple(type(penalty) for penalty in gradients if penalty.by_row),
             tuple(type(penalty) for penalty in proxes if not penalty.by_row),
             next((type(penalty) for penalty in proxes if penalty.by_row), None),
-            rule.steps is None or metric == "lr",
+            rule.prox_steps is None or metric == "lr",
             self.rounding,
         )
         object.__setattr__(self, "coupled", coupled)
@@ -177,7 +177,7 @@ class Group:
 
     def prox_step(self, h: Any) -> float:
         """Return the step of the proximal forms, but for what differs from element to element."""
-        return float(h.lr if self.penalties.metric == "lr" else self.rule.step(h))
+        return float(h.lr if self.penalties.metric == "lr" else self.rule.prox_step(h))
 
     def _proximal(self, h: Any, scalars: Scalars) -> tuple[Any, Any, Any]:
         """Return the scalars of the steps, of the proximal forms by element and of the one by row."""
@@ -185,13 +185,13 @@ class Group:
         step = self.prox_step(h)
         if not step < math.inf:
             raise ValueError(f"a proximal step of {step}: momentum must be < 1")
-        if self.stages.uniform:
+        if self.stages.scalar_prox_step:
             for penalty in given:
                 penalty.check_step(step)
             steps: Scalars = (step,)
         else:
             named = dict(zip(rule.scalar_names, scalars, strict=True), step=step)
-            steps = tuple(named[name] for name in rule.steps_arguments if name in named)
+            steps = tuple(named[name] for name in rule.prox_steps_arguments if name in named)
         proxes = tuple(penalty.scalars() for penalty in given if not penalty.by_row)
         rows = [penalty.scalars() for penalty in given if penalty.by_row]
         return steps, proxes, (step, *rows[0]) if rows else ()

@@ -52,7 +52,7 @@ def accumulate(totals: Sequence[Array], grads: Sequence[Array | None]) -> None:
 
 
 def absorb(means: Sequence[Array], arrays: Sequence[Array], count: int, *notes: tuple[Any, ...]) -> None:
-    """Take arrays into means of ``count`` before them, in place, then update dicts, each given with its news.
+    """Take arrays into means of ``count`` before them, in place, then update dicts, each given with its changes.
 
     An array lies in memory in the order of its mean.
     """

@@ -22,7 +22,7 @@ cdef int take_types() except -1:
         x.block, x.size = row.block, row.size
         x.number = -1 if row.package else row.dtype.num
         x.remainder = number_of(row.remainder) if row.remainder else -1
-        x.param, x.coded = "param" in row.holds, row.real and not row.native
+        x.param, x.needs_codec = "param" in row.holds, row.real and not row.native
         for f64, real in enumerate(("f32", "f64")):
             x.grad[f64], x.state[f64] = (row in codecs.allowed(role, real) for role in ("grad", "state"))
     return 0

@@ -42,8 +42,8 @@ static inline void prefetch_row(const void *array, size_t bytes) {
 
 /* Write what goes to memory without first reading it from there, as a cache does: whole lines, past the caches. What
    stands before the first line of `to` is written as ever; what is left of a last one stays with the caller. Returns
-   the number of bytes written. The caller ends with `settle_past`, before another thread may look. */
-static inline size_t put_past(void *to, const void *from, size_t bytes) {
+   the number of bytes written. The caller ends with `store_fence`, before another thread may look. */
+static inline size_t stream_store(void *to, const void *from, size_t bytes) {
 #ifdef PUT_LINE
     char *out = (char *)to;
     const char *in = (const char *)from;
@@ -60,7 +60,7 @@ static inline size_t put_past(void *to, const void *from, size_t bytes) {
 #endif
 }
 
-static inline void settle_past(void) {
+static inline void store_fence(void) {
 #ifdef PUT_LINE
     _mm_sfence();
 #endif

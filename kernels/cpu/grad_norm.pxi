@@ -1,5 +1,5 @@
 # The norm of the gradients: leaves of the tree of reductions.py, which cross tensors.
-cdef double fold(double* x, Py_ssize_t n) noexcept nogil:
+cdef double pairwise_sum(double* x, Py_ssize_t n) noexcept nogil:
     """Add leaves in pairs until one is left; an odd one is carried up."""
     cdef Py_ssize_t i
     while n > 1:
@@ -103,7 +103,7 @@ cdef class GradNorm:
     cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
         """Return the sum of some leaves, which stay as they are."""
         memcpy(self.partial + self.list.nleaves, self.partial + first, count * sizeof(double))
-        return fold(self.partial + self.list.nleaves, count) if count else 0
+        return pairwise_sum(self.partial + self.list.nleaves, count) if count else 0
 
     cdef bint finite(self, const StepContext* c, double total) noexcept:
         """Whether all gradients are finite."""

@@ -7,8 +7,8 @@ cdef inline char* at(const Tensor* t, int j, Py_ssize_t k) noexcept nogil:
     return t.data[j] + k * t.size[j]
 
 
-cdef inline char* beside(const Tensor* t, Py_ssize_t k, char* scratch) noexcept nogil:
-    """Return where scratch begins for a tile, so that it lies as states do: see _arrays.beside."""
+cdef inline char* placed_like(const Tensor* t, Py_ssize_t k, char* scratch) noexcept nogil:
+    """Return where scratch begins for a tile, so that it lies as states do: see pyopt/arrays/backend.py, placed_like."""
     return scratch + ((<size_t>at(t, P, k) - <size_t>scratch) & 448)
 
 
@@ -54,7 +54,7 @@ cdef char* random_bits(const StepContext* c, const Tensor* t, const Work* w, Til
     if number:
         a[0] = room + AREA_SWAPPED * c.area
         sizes[1] = number
-        c.swapped(a, NULL, sizes)
+        c.permute_halves(a, NULL, sizes)
     return <char*>a[0] + 2 * (x.k % 8)
 
 
@@ -75,20 +75,20 @@ cdef void store(const StepContext* c, const Tensor* t, const Work* w, TileView* 
 
 cdef inline bint staged(const Tensor* t, const Work* w) noexcept nogil:
     """Whether the rule sees another gradient than the one given."""
-    return w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL or t.crowded
+    return w.scaled or w.clipped or w.penalty[0] is not NULL or w.slope[0] is not NULL or t.aliases_4k
 
 
-cdef inline int direct(const StepContext* c, const Tensor* t, const Work* w) noexcept nogil:
+cdef inline int in_rule(const StepContext* c, const Tensor* t, const Work* w) noexcept nogil:
     """Return what the rule decodes and encodes itself, where it can: what no other stage has to see in between."""
     cdef int found = 0
-    if not t.direct and t.kind[G] != BF16:      # as in most plans: at once
+    if not t.in_rule and t.kind[G] != BF16:      # as in most plans: at once
         return 0
     if w.rounding != REMAINDER and w.penalty[0] is NULL and w.prox[0] is NULL and not t.lags:
-        found = t.direct
+        found = t.in_rule
     if t.kind[G] == BF16 and not staged(t, w):
-        found |= DIRECT_G
+        found |= BF16_G
     if w.rounding == STOCHASTIC:
-        found = DIRECT_RANDOM if found == DIRECT_ALL else found & DIRECT_G
+        found = BF16_STOCHASTIC if found == BF16_ALL else found & BF16_G
     return found if c.of[t.f64].rule[found] is not NULL else 0
 
 
@@ -97,10 +97,10 @@ cdef void gather(const StepContext* c, const Tensor* t, TileView* x, char* row, 
     cdef int j, to = native(t)
     for j in range(c.arrays):
         x.a[j] = at(t, j, x.k) if t.data[j] is not NULL else NULL
-    if t.coded:
+    if t.needs_codec:
         for j in range(c.arrays):
             if (x.a[j] is not NULL and t.kind[j] != to and j != G and (j != P or row is NULL)
-                    and not x.direct & (DIRECT_P if j == P else DIRECT_STATES)):
+                    and not x.in_rule & (BF16_P if j == P else BF16_STATES)):
                 x.a[j] = room + (AREA_P if j == P else AREA_STATE + j - FIRST_STATE) * c.area
                 load(c, t, j, x.k, x.n, x.a[j])
     if row is not NULL:
@@ -117,7 +117,7 @@ cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView*
     cdef void* a[MAX_ARRAYS]
     cdef int i = 0, j, to = native(t)
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
-    if staged(t, w) or (t.kind[G] != to and not x.direct & DIRECT_G):
+    if staged(t, w) or (t.kind[G] != to and not x.in_rule & BF16_G):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
         of.codec[t.kind[G]].decode(pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
@@ -131,13 +131,13 @@ cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView*
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
-    if x.direct == DIRECT_RANDOM:               # those of p and the first state, then those of two more
+    if x.in_rule == BF16_STOCHASTIC:               # those of p and the first state, then those of two more
         x.a[c.arrays] = random_bits(c, t, w, x, 0, room)
         x.a[c.arrays + 1] = random_bits(c, t, w, x, RANDOM_STATE + 1, room) if c.arrays > FIRST_STATE + 1 else NULL
-    of.rule[x.direct](x.a, &w.rule, &x.n)
+    of.rule[x.in_rule](x.a, &w.rule, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
-        if w.uniform:
+        if w.scalar_prox_step:
             of.fill(&pair[1], &w.steps, &x.n)
         else:
             for j in range(c.step_count):
@@ -147,7 +147,7 @@ cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView*
         while i < MAX_PENALTIES and w.prox[i] is not NULL:
             w.prox[i](pair, &w.proxes[i], &x.n)
             i = i + 1
-    if t.coded and not x.direct & DIRECT_STATES:
+    if t.needs_codec and not x.in_rule & BF16_STATES:
         for j in range(FIRST_STATE, c.arrays):
             if x.a[j] is not NULL and t.kind[j] != to:
                 store(c, t, w, x, j, x.a[j], room)
@@ -167,7 +167,7 @@ cdef void after(const StepContext* c, const Tensor* t, const Work* w, TileView* 
         of.ema(pair, &w.ema, &n)
         if t.kind[EMA] != to:
             store(c, t, w, x, EMA, pair[0], room)
-    if t.kind[P] != to and not x.direct & DIRECT_P:
+    if t.kind[P] != to and not x.in_rule & BF16_P:
         store(c, t, w, x, P, x.a[P], room)
     if t.data[SHADOW] is not NULL:
         pair[0], pair[1] = x.a[P], at(t, SHADOW, k)
@@ -213,12 +213,12 @@ cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssiz
     for i in range(MAX_ROWS):
         if w.slope[i] is not NULL:
             row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
-    x.k, x.direct = start, 0
+    x.k, x.in_rule = start, 0
     while x.k < stop:
         x.n, x.drawn = min(c.tile, stop - x.k), False
         if ahead:
             expect_all(c, t, x.k + t.row, x.n)
-        room = beside(t, x.k, scratch)
+        room = placed_like(t, x.k, scratch)
         gather(c, t, &x, row + (x.k - start) * bytes, room)
         before(c, t, w, &x, slopes, room)
         x.k = x.k + x.n
@@ -231,7 +231,7 @@ cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssiz
     while x.k < stop:
         x.n, x.drawn = min(c.tile, stop - x.k), False
         x.a[P] = row + (x.k - start) * bytes
-        after(c, t, w, &x, beside(t, x.k, scratch))
+        after(c, t, w, &x, placed_like(t, x.k, scratch))
         x.k = x.k + x.n
 
 
@@ -248,21 +248,21 @@ cdef void walk(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t 
             walk_row(c, t, w, start, c.far and start + t.row < stop, scratch, kept)
             start = start + t.row
         return
-    x.k, form = start, direct(c, t, w)
-    pairs = form & DIRECT_ALL == DIRECT_ALL
+    x.k, form = start, in_rule(c, t, w)
+    pairs = form & BF16_ALL == BF16_ALL
     tile = 2 * c.tile if pairs else c.tile      # only random bits take scratch
     while x.k < stop:
-        x.n, x.direct, x.drawn = min(tile, stop - x.k), form, False
+        x.n, x.in_rule, x.drawn = min(tile, stop - x.k), form, False
         if x.k - start < 2 and x.n == tile and t.block == 1:    # a short first tile: the rest starts on a cache line
             x.n = x.n - (<size_t>at(t, P, x.k) & 63) // t.size[P]
         if pairs:                               # an even number from an even one on; what is left over by itself
             if x.k % 2 or x.n == 1:
-                x.n, x.direct = 1, 0
+                x.n, x.in_rule = 1, 0
             else:
                 x.n = x.n & ~1
         if c.far and x.k + x.n + tile < stop:   # the tile after the next
             expect_all(c, t, x.k + x.n + tile, min(tile, stop - x.k - x.n - tile))
-        room = beside(t, x.k, scratch)
+        room = placed_like(t, x.k, scratch)
         gather(c, t, &x, NULL, room)
         before(c, t, w, &x, NULL, room)
         after(c, t, w, &x, room)

@@ -21,13 +21,13 @@ cdef class Plan:
         self.grad_norm = GradNorm(self.list, self.works)
         for i in range(2):
             look_up(&self.c, table, rule, i)
-        self.c.words, self.c.swapped = tile_of(table, "philox.words", 0), tile_of(table, "philox.swapped", 0)
+        self.c.words, self.c.permute_halves = tile_of(table, "philox.words", 0), tile_of(table, "philox.permute_halves", 0)
         self.c.leaf = tile_of(table, "reductions.leaf", 0)
         self.c.join, self.c.split = tile_of(table, "codecs.join", 0), tile_of(table, "codecs.split", 0)
         self.c.arrays = self.list.narrays
         self.c.far = self.list.bytes > 32 << 20
-        self.c.tile = 256 if self.c.far else 512 if self.list.coded else 1024
-        self.c.area = 8 * self.c.tile + 512     # a multiple of 512: see _arrays.beside
+        self.c.tile = 256 if self.c.far else 512 if self.list.needs_codec else 1024
+        self.c.area = 8 * self.c.tile + 512     # a multiple of 512: see pyopt/arrays/backend.py, placed_like
         for i in range(self.list.count):
             if groups[members[i]].stages.rows:
                 self.by_row(&self.list.tensors[i])

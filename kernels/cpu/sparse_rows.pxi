@@ -94,7 +94,7 @@ cdef void touch(const StepContext* c, const Tensor* t, const Work* w, const Rows
     cdef char* g
     cdef bint once
     cdef uint64_t mode = ieee_mode()
-    u.crowded = False                           # that was said of a dense gradient
+    u.aliases_4k = False                           # that was said of a dense gradient
     for j in range(first, min(first + AHEAD, stop)):
         expect_row(c, t, r, j)
     for j in range(first, stop):
@@ -157,7 +157,7 @@ cdef double sum_of(const StepContext* c, double* terms, Py_ssize_t n) except? -1
     for k in range(leaves):
         a[0], a[1], m = terms + k * LEAF, &sums[k], min(<Py_ssize_t>LEAF, n - k * LEAF)
         c.leaf(a, NULL, &m)
-    total = fold(sums, leaves) if leaves else 0
+    total = pairwise_sum(sums, leaves) if leaves else 0
     free(sums)
     return total
 

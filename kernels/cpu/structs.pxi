@@ -38,17 +38,17 @@ cdef enum:                          # philox.py: numbers of arrays
     RANDOM_EMA = 7
 
 cdef enum:                          # what a rule reads and writes in bfloat16 itself: see setup.py
-    DIRECT_P = 1
-    DIRECT_G = 2
-    DIRECT_STATES = 4
-    DIRECT_ALL = 7                  # two elements at a time
-    DIRECT_RANDOM = DIRECT_ALL | 8  # the same, rounded at random
+    BF16_P = 1
+    BF16_G = 2
+    BF16_STATES = 4
+    BF16_ALL = 7                  # two elements at a time
+    BF16_STOCHASTIC = BF16_ALL | 8  # the same, rounded at random
 
 cdef struct Type:                   # a row of codecs.TYPES, of the same number
     int number                      # of its dtype in NumPy; -1: of another package, and no array of it seen so far
     int remainder                   # the type of what rounding with remainder cuts off; -1: none
     int block, size                 # elements that are encoded together; bytes of one
-    bint param, coded               # may hold parameters; holds numbers that are decoded before use
+    bint param, needs_codec               # may hold parameters; holds numbers that are decoded before use
     bint grad[2]                    # may hold gradients of a parameter computed in float32, in float64
     bint state[2]
 
@@ -56,9 +56,9 @@ cdef struct Tensor:                 # all threads read it, and wait for what one
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
-    bint f64, coded                 # computed in float64; some array but g is stored as another type
-    int direct                      # DIRECT_P: it is bfloat16, and nothing is made of it; DIRECT_STATES: none is not
-    bint crowded                    # g is read, modulo 4096, where p or a state was written just before
+    bint f64, needs_codec                 # computed in float64; some array but g is stored as another type
+    int in_rule                      # BF16_P: it is bfloat16, and nothing is made of it; BF16_STATES: none is not
+    bint aliases_4k                    # g is read, modulo 4096, where p or a state was written just before
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
     Py_ssize_t n, work              # n: elements; work: the number of its Work and of its StepCount
@@ -81,7 +81,7 @@ cdef struct StepCount:              # of the tensors that share a Work: of one g
 cdef struct Work:                   # what the tiles of some tensors need besides their arrays
     bint f64, scaled, clipped
     int rounding
-    bint uniform                    # one step for the prox of all elements
+    bint scalar_prox_step                    # one step for the prox of all elements
     tile_t penalty[MAX_PENALTIES]
     tile_t slope[MAX_ROWS]          # penalties by row: what the gradient is, what the prox leaves
     tile_t prox[MAX_PENALTIES]
@@ -105,13 +105,13 @@ cdef struct Codec:                  # of a storage type
 
 cdef struct TileTable:              # of one compute type
     Codec codec[MAX_TYPES]
-    tile_t rule[DIRECT_RANDOM + 1]  # for 0, each sum of DIRECT_P and the like, and DIRECT_RANDOM; or NULL
+    tile_t rule[BF16_STOCHASTIC + 1]  # for 0, each sum of BF16_P and the like, and BF16_STOCHASTIC; or NULL
     tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
     scalar_t unit
 
 cdef struct StepContext:            # what all tiles of a plan need
     TileTable of[2]                 # for float32 and float64
-    tile_t words, swapped, join, split, leaf
+    tile_t words, permute_halves, join, split, leaf
     int arrays                      # p, g and the states
     int step_arrays[MAX_ARRAYS]     # the places of what the steps of a rule are made of; -1: the steps
     int step_count
@@ -122,9 +122,9 @@ cdef struct StepContext:            # what all tiles of a plan need
     Py_ssize_t row_bytes
 
 cdef struct TileView:               # n elements from element k on
-    void* a[MAX_ARRAYS]             # in the compute type, but for what is direct
+    void* a[MAX_ARRAYS]             # in the compute type, but for what is in_rule
     Py_ssize_t k, n
-    int direct
+    int in_rule
     bint drawn                      # there are random bits for it
 
 

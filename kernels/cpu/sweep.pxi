@@ -15,7 +15,7 @@ cdef struct Sweep:
     Py_ssize_t period[MAX_ARRAYS]
     Py_ssize_t sizes[MAX_SIZES]
     int arrays, itemsize            # arrays: without the weights, which stand behind them
-    int coded                       # arrays of 16 bits
+    int needs_codec                       # arrays of 16 bits
     int out                         # the one among them that the tile writes; -1: none
     int first                       # the size to which the rows before are added; 0: none
     bint total, weighed
@@ -60,7 +60,7 @@ cdef void unpack(const Sweep* c, Py_ssize_t start, Py_ssize_t n, char* scratch, 
     cdef void* pair[2]
     cdef Py_ssize_t count
     cdef int j
-    if c.coded == 0:
+    if c.needs_codec == 0:
         return
     for j in range(c.arrays):
         if c.decode[j] is not NULL:
@@ -173,16 +173,16 @@ cdef int describe(Sweep* c, dict table, str name, tuple arrays, tuple strides, t
         raise ValueError(f"{len(arrays)} arrays, {len(sizes)} sizes: a tile takes {MAX_ARRAYS} and {MAX_SIZES} at most")
     c.run = tile_of(table, name, f64)
     c.leaf, c.lanes = tile_of(table, "reductions.leaf", f64), tile_of(table, "reductions.lanes", f64)
-    c.weigh, c.spread = tile_of(table, "loss.weigh", f64), tile_of(table, "loss.spread", f64)
+    c.weigh, c.spread = tile_of(table, "loss.apply_sample_weight", f64), tile_of(table, "loss.broadcast_rows", f64)
     c.itemsize = 8 if f64 else 4
     put(&c.unit, 1, False)
     for j in range(len(arrays)):
         c.data[j] = <char*>cnp.PyArray_DATA(arrays[j])
         c.bytes[j] = cnp.PyArray_NBYTES(arrays[j])
         kind = stored(arrays[j])
-        if kind >= 0 and types[kind].coded:
+        if kind >= 0 and types[kind].needs_codec:
             c.decode[j] = tile_of(table, "codecs.decode_" + codecs.TYPES[kind].short, False)
-            c.coded += 1
+            c.needs_codec += 1
             if j == c.out:
                 c.encode = tile_of(table, "codecs.encode_" + codecs.TYPES[kind].short, False)
         if isinstance(strides[j], tuple):
@@ -271,8 +271,8 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     memset(&c, 0, sizeof(Sweep))
     c.total, c.weighed, c.arrays, c.out = total, weighed, len(arrays) - weighed, out
     i = describe(&c, table, name, arrays, strides, sizes, scalars)
-    if i > MAX_SPREAD or wide and (i or weighed) or not wide and c.coded > MAX_CODED:
-        raise ValueError(f"{i} arrays with a pair for a stride, weighed={weighed}, {c.coded} arrays of 16 bits: more "
+    if i > MAX_SPREAD or wide and (i or weighed) or not wide and c.needs_codec > MAX_CODED:
+        raise ValueError(f"{i} arrays with a pair for a stride, weighed={weighed}, {c.needs_codec} arrays of 16 bits: more "
                          "than this sweep can do")
     if out >= 0 and c.encode is NULL:
         c.out = -1
@@ -280,7 +280,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
     row = 0                                     # bytes of a row
     for i in range(c.arrays):
         row += c.stride[i]
-    c.tile = 256 if c.coded else 128 if rows * row > 2 << 20 else ROOM
+    c.tile = 256 if c.needs_codec else 128 if rows * row > 2 << 20 else ROOM
     c.ahead = 256 if rows * row > 2 << 20 else 0
     c.first, c.chunk = first, max(1, rows)
     if values is not None:
@@ -289,7 +289,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
         block = LEAF
     elif block == 0:                            # long rows: smaller blocks, so that few of them are still shared out
         block = max(1, min(<Py_ssize_t>LEAF, 16384 // max(1, c.sizes[1])))
-    if wide and c.coded:
+    if wide and c.needs_codec:
         make_rooms(&c, claim(work))
     partial = <double*>calloc((rows if wide else 0) + leaves + 1, sizeof(double))      # long_rows names each row's place
     if partial is NULL:
@@ -305,7 +305,7 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
         if wide and total:
             for i in range(leaves):
                 pass_on(c.leaf, c.terms + i * LEAF, &partial[i], min(<Py_ssize_t>LEAF, rows - i * LEAF))
-        result = fold(partial, leaves) if total else 0
+        result = pairwise_sum(partial, leaves) if total else 0
     active -= 1
     free(partial)
     free(c.rooms)
@@ -313,8 +313,8 @@ def sweep(dict table, str name, tuple arrays, tuple strides, tuple sizes, tuple 
 
 
 def sweeps(dict table, list calls, *notes):
-    """Sweep with each of these arguments, then update dicts, each given with its news: as a whole, for Ctrl-C."""
+    """Sweep with each of these arguments, then update dicts, each given with its changes: as a whole, for Ctrl-C."""
     for call in calls:
         sweep(table, *call)
-    for owner, news in notes:
-        (<dict>owner).update(<dict>news)
+    for owner, changes in notes:
+        (<dict>owner).update(<dict>changes)

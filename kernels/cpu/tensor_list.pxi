@@ -17,7 +17,7 @@ cdef class TensorList:
     cdef Interval* given            # room for the gradients
     cdef Py_ssize_t count, nowned, nleaves, total, bytes
     cdef int narrays                # p, g and the states of the rule
-    cdef bint coded, sparse         # some tensor is, or has rows that may lag
+    cdef bint needs_codec, sparse         # some tensor is, or has rows that may lag
     cdef bint separate, zeroed      # the gradients of the last step shared no memory with the rest, with each other
     cdef bint mixed                 # since they were put together a gradient has come or gone
     cdef tuple names, params, beside
@@ -62,10 +62,10 @@ cdef class TensorList:
         self.state(t, SHADOW, own.shadow)
         self.state(t, REST, own.remainder)
         if t.kind[P] == BF16 and t.data[EMA] is NULL and t.data[SHADOW] is NULL:
-            t.direct = DIRECT_P
+            t.in_rule = BF16_P
         kinds = {t.kind[j] for j in range(FIRST_STATE, self.narrays) if t.data[j] is not NULL}
-        if kinds == {BF16} or (not kinds and t.direct):
-            t.direct |= DIRECT_STATES
+        if kinds == {BF16} or (not kinds and t.in_rule):
+            t.in_rule |= BF16_STATES
         if own.row_decay is not None:
             checks.row_decay(own.row_decay, t.rows, f"row_decay of {self.names[t.index]}")
             self.sparse = True
@@ -74,7 +74,7 @@ cdef class TensorList:
         t.leaf = self.nleaves
         self.nleaves += (t.n + LEAF - 1) // LEAF
         self.bytes += t.n * t.size[G]
-        self.coded |= t.coded
+        self.needs_codec |= t.needs_codec
 
     cdef state(self, Tensor* t, int j, a):
         """Write down a state, where it is on. It is not checked again: nobody resizes an array that pyopt made."""
@@ -96,7 +96,7 @@ cdef class TensorList:
     cdef place(self, Tensor* t, int j, cnp.ndarray a):
         t.data[j], t.size[j] = <char*>cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a)
         self.bytes += t.n * t.size[j]
-        t.coded |= t.kind[j] != native(t) and j != SHADOW
+        t.needs_codec |= t.kind[j] != native(t) and j != SHADOW
         t.block = max(t.block, types[t.kind[j]].block)
 
     cdef whole_blocks(self, const Tensor* t):
@@ -223,7 +223,7 @@ cdef class TensorList:
             if data != t.data[G]:
                 moved = True
                 t.data[G] = data
-                t.crowded = self.crowded(t)
+                t.aliases_4k = self.aliases_4k(t)
         if moved or zero and not self.zeroed:
             self.apart(zero)
         self.separate, self.zeroed = True, zero
@@ -242,8 +242,8 @@ cdef class TensorList:
         data[0] = <char*>address
         return kind
 
-    cdef bint crowded(self, const Tensor* t) noexcept:
-        """Whether each read of g would wait for a write to another array; see _arrays.beside."""
+    cdef bint aliases_4k(self, const Tensor* t) noexcept:
+        """Whether each read of g would wait for a write to another array; see pyopt/arrays/backend.py, placed_like."""
         cdef int j
         for j in range(self.narrays):
             if j != G and t.data[j] is not NULL and ((t.data[j] - t.data[G] - 1) & 4095) < 256:

@@ -2,8 +2,8 @@
 cdef extern from "cache.h":
     void prefetch(const void* array, size_t ahead, size_t bytes) noexcept nogil
     void prefetch_row(const void* array, size_t bytes) noexcept nogil
-    size_t put_past(void* to, const void* source, size_t bytes) noexcept nogil
-    void settle_past() noexcept nogil
+    size_t stream_store(void* to, const void* source, size_t bytes) noexcept nogil
+    void store_fence() noexcept nogil
 
 include "numerics/elementary.pxi"
 include "step.pxi"

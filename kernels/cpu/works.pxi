@@ -19,8 +19,8 @@ cdef look_up(StepContext* c, dict table, rule, bint f64):
     of.clip, of.add = tile_of(table, "step.clip", f64), tile_of(table, "penalties.l2_gradient", f64)
     of.decay, of.ema = tile_of(table, "step.decay", f64), tile_of(table, "step.ema", f64)
     of.fill, of.rule[0] = tile_of(table, "step.fill", f64), tile_of(table, key, f64)
-    for j in [*range(1, DIRECT_ALL + 1), DIRECT_RANDOM]:
-        name = "random" if j == DIRECT_RANDOM else "p" * (j & 1) + "g" * (j >> 1 & 1) + "s" * (j >> 2)
+    for j in [*range(1, BF16_ALL + 1), BF16_STOCHASTIC]:
+        name = "random" if j == BF16_STOCHASTIC else "p" * (j & 1) + "g" * (j >> 1 & 1) + "s" * (j >> 2)
         if not f64 and f"{key}_bf16_{name}" in table:
             of.rule[j] = tile_of(table, f"{key}_bf16_{name}", f64)
     of.squares = tile_of(table, "reductions.squares", f64)
@@ -137,7 +137,7 @@ cdef class WorkTable:
         memset(w, 0, sizeof(Work))
         w.factor, w.max_norm, w.carry = scale, max_norm, carry
         w.t, w.seed = x.t + 1, <Py_ssize_t><uint64_t>seed
-        w.rounding, w.uniform = ROUNDINGS.index(stages.rounding), stages.uniform
+        w.rounding, w.scalar_prox_step = ROUNDINGS.index(stages.rounding), stages.scalar_prox_step
         put(&w.scale, scale, f64)
         put(&w.clip, bound, f64)
         put(&w.ema, ema, f64)

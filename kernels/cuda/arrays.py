@@ -145,7 +145,7 @@ class Array:
         return f"<{self.kind} array of shape {self.shape} on {self.device}>"
 
 
-def beside(device: Any, p: View, start: Any, kind: str | None = None) -> Array:
+def placed_like(device: Any, p: View, start: Any, kind: str | None = None) -> Array:
     """Return a new array of p's shape and strides that holds ``start``, of p's type or of ``kind``.
 
     It is aligned to 16 bytes at the element where p is, so that vectors serve both.

@@ -1,6 +1,6 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
-``Update`` steps the tensors of one variant, ``Rows`` those of one whose rows stay whole, ``Prepare`` computes what
+``Update`` steps the tensors of one variant, ``Rows`` those of one whose rows stay whole, ``Prologue`` computes what
 they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``registers`` is how
 many a thread may have at most; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated`` the same
 body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
@@ -70,7 +70,7 @@ class Rows(NamedTuple):
     def registers(self) -> int:
         """Registers of a thread at most: left to itself the compiler takes few, and spills."""
         c = self.variant
-        return (80 if c.real == "f32" else 136) + 8 * c.picked
+        return (80 if c.real == "f32" else 136) + 8 * c.by_index
 
     @property
     def name(self) -> str:
@@ -105,13 +105,13 @@ class Rows(NamedTuple):
         return m.jit(kernel)
 
 
-class Prepare(NamedTuple):
+class Prologue(NamedTuple):
     """Computes norm, factors and scalars: (given, info, call, progress, result, partial, scratch)."""
 
     rule: Rule
     limited: bool
     absent: tuple[str, ...] = ()
-    picked: bool = False
+    by_index: bool = False
     arguments: int = 7
     registers: int = 80  # left to itself the compiler spills, to save one
 
@@ -124,12 +124,12 @@ class Prepare(NamedTuple):
     def name(self) -> str:
         """What the kernel is called."""
         return "_".join(
-            ["prepare", self.rule.name, *self.absent, *["limited"] * self.limited, *["picked"] * self.picked]
+            ["prepare", self.rule.name, *self.absent, *["limited"] * self.limited, *["by_index"] * self.by_index]
         )
 
     def body(self, m: Target) -> Function:
         """Return the work of one thread."""
-        return prologue.prepare(m, self.rule, self.limited, self.absent, self.picked)  # type: ignore[no-any-return]
+        return prologue.prepare(m, self.rule, self.limited, self.absent, self.by_index)  # type: ignore[no-any-return]
 
     def entry(self, m: Target) -> Function:
         """Return the kernel."""
@@ -319,4 +319,4 @@ class CatchUp(NamedTuple):
         return m.jit(kernel)
 
 
-Kernel = Update | Rows | Prepare | Leaves | Sums | Lag | CatchUp
+Kernel = Update | Rows | Prologue | Leaves | Sums | Lag | CatchUp

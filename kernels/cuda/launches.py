@@ -10,7 +10,7 @@ import numpy as np
 from ..step import Request
 from . import layout
 from .device import grad_norm
-from .entry_points import Leaves, Prepare, Rows, Update
+from .entry_points import Leaves, Prologue, Rows, Update
 from .tables import DeviceTables
 from .tensor_list import TensorList
 from .variant import Variant, variant_of
@@ -85,11 +85,11 @@ class Launches:
                                                  after=(memory.address, len(leaves)), memory=memory))  # fmt: skip
         return self.made[key]
 
-    def prologue(self, limited: bool, picked: bool = False) -> Launch:
+    def prologue(self, limited: bool, by_index: bool = False) -> Launch:
         """Return the launch that prepares a step."""
-        key = ("prepare", limited, self.tables.absent, picked)
+        key = ("prepare", limited, self.tables.absent, by_index)
         if key not in self.made:
-            kernel = Prepare(self.tables.rule, limited, self.tables.absent, picked)
+            kernel = Prologue(self.tables.rule, limited, self.tables.absent, by_index)
             blocks = 1 if limited else -(-self.list.count // kernel.threads)
             self.made[key] = [Launch(self.device.kernel(kernel), self.device.config(blocks, kernel.threads))]
         return self.made[key][0]

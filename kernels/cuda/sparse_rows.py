@@ -105,7 +105,7 @@ class RowSteps:
             terms = Leaves("f64", squared=False)
             self.launch(stream, terms, -(-leaves // (terms.threads // 8)), at["given"], at["leaves"], leaves,
                         at["info"], at["partial"], result)  # fmt: skip
-        given, prepare = tables.memory.address + tables.given_after, self.launches.prologue(limited, picked=True)
+        given, prepare = tables.memory.address + tables.given_after, self.launches.prologue(limited, by_index=True)
         self.device.launch(stream, prepare.config, prepare.kernel, given, tables.info.address, tables.memory.address,
                            tables.progress.address, result, at["partial"], at["scratch"])  # fmt: skip
         if count and length:
@@ -124,7 +124,7 @@ class RowSteps:
         tables, count, real = self.tables, len(touched.rows), native(self.list.views[i])
         clip = request.groups[tables.members[i]].h.clip_value is not None
         c = self.launches.variant(i, real if summed else v.kind, clip, False)
-        c = c._replace(picked=True, lagging=self.list.beside[i].row_decay is not None)
+        c = c._replace(by_index=True, lagging=self.list.beside[i].row_decay is not None)
         operands, row_words = self.list.operands(i), self.list.row_words(i)
         table = layout.table(c, [i], [tables.row(i)], [[*operands, *row_words]])
         own = np.arange(count) if summed else touched.places[touched.firsts[:-1]]

@@ -40,12 +40,12 @@ class Variant(NamedTuple):
     shadow: Operand | None = None
     penalties: tuple[type[Penalty], ...] = ()
     proxes: tuple[type[Penalty], ...] = ()
-    uniform: bool = True  # one step for the proximal forms of all elements
+    scalar_prox_step: bool = True  # one step for the proximal forms of all elements
     slopes: tuple[type[Penalty], ...] = ()  # of penalties by row
     shrink: type[Penalty] | None = None  # the proximal form by row
     clip: bool = False
     zero: bool = False
-    picked: bool = False  # some rows of one tensor, whose gradients stand in another order
+    by_index: bool = False  # some rows of one tensor, whose gradients stand in another order
     lagging: bool = False  # rows that have missed some decay
 
     @property
@@ -76,7 +76,7 @@ class Variant(NamedTuple):
     @property
     def by_row(self) -> bool:
         """Whether a block must take whole rows."""
-        return bool(self.slopes) or self.shrink is not None or self.picked
+        return bool(self.slopes) or self.shrink is not None or self.by_index
 
     @property
     def proximal(self) -> bool:
@@ -102,7 +102,7 @@ class Variant(NamedTuple):
         words += [f"{c.name}_{c.kind}" + c.rounding[:1] * (c.rounding != "nearest") for c in (*self.read, *shadow)]
         words += [penalty.stem for penalty in (*self.penalties, *self.slopes)]
         words += [f"prox_{penalty.stem}" for penalty in (*self.proxes, *((self.shrink,) if self.shrink else ()))]
-        flags = "clip", "zero", "picked", "lagging", *["uniform"] * bool(self.proxes)
+        flags = "clip", "zero", "by_index", "lagging", *["scalar_prox_step"] * bool(self.proxes)
         return "_".join(words + [word for word in flags if getattr(self, word)])
 
 
@@ -127,7 +127,7 @@ def variant_of(rule: Rule, stages: Stages, p: View, beside: Beside, g: str, clip
         shadow=None if beside.shadow is None else Operand("shadow", beside.shadow.kind),
         penalties=stages.penalties,
         proxes=stages.proxes,
-        uniform=stages.uniform or not stages.proxes,
+        scalar_prox_step=stages.scalar_prox_step or not stages.proxes,
         slopes=stages.slopes,
         shrink=stages.shrink,
         clip=clip,

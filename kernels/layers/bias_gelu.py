@@ -27,7 +27,7 @@ Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016, ht
 import numpy as np
 
 from ..numerics import reductions
-from ..numerics.codecs import encode, wide
+from ..numerics.codecs import encode, upcast
 from ..numerics.elementary import exp
 from ..numerics.normal import normal
 from .bias_relu import sweep_leaves, sweep_rows
@@ -39,16 +39,16 @@ TANH = (1.5957691216057308, 0.07135481627260025, 0.21406444881780076)
 
 def reference_forward(x, bias, approximate="none"):
     with np.errstate(all="ignore"):
-        z = wide(x) + wide(bias)
+        z = upcast(x) + upcast(bias)
         return encode(z * _share(z, approximate)[0], x.dtype)
 
 
 def reference_backward(dy, x, bias, approximate="none"):
     """Return dx and dbias."""
     with np.errstate(all="ignore"):
-        z = wide(x) + wide(bias)
+        z = upcast(x) + upcast(bias)
         share, slope = _share(z, approximate)
-        dx = wide(dy) * (share + z * slope)
+        dx = upcast(dy) * (share + z * slope)
         return encode(dx, x.dtype), encode(reductions.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 

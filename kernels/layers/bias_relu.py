@@ -26,21 +26,21 @@ import numpy as np
 
 from ..cpu import engine, isa
 from ..numerics import reductions
-from ..numerics.codecs import encode, wide
+from ..numerics.codecs import encode, upcast
 from ..numerics.elementary import ieee
 
 
 def reference_forward(x, bias):
     with np.errstate(all="ignore"):
-        z = wide(x) + wide(bias)
+        z = upcast(x) + upcast(bias)
         return encode(np.where(z <= 0, z.dtype.type(0), z), x.dtype)
 
 
 def reference_backward(dy, x, bias):
     """Return dx and dbias."""
     with np.errstate(all="ignore"):
-        z = wide(x) + wide(bias)
-        dx = np.where(z <= 0, z.dtype.type(0), wide(dy))
+        z = upcast(x) + upcast(bias)
+        dx = np.where(z <= 0, z.dtype.type(0), upcast(dy))
         return encode(dx, x.dtype), encode(reductions.batch_sum(dx.astype(np.float64)[:, :, None]), x.dtype)
 
 
@@ -57,7 +57,7 @@ def backward(dy, x, bias, dx):
 def sweep_rows(name, x, bias, y):
     """Run the forward tile of a layer that adds a bias."""
     row = x.shape[1] * x.itemsize
-    engine.sweep(isa.tiles(), name, (x, wide(bias), y), (row, 0, row), x.shape, out=2)
+    engine.sweep(isa.tiles(), name, (x, upcast(bias), y), (row, 0, row), x.shape, out=2)
 
 
 def sweep_leaves(name, dy, x, bias, dx):
@@ -65,7 +65,7 @@ def sweep_leaves(name, dy, x, bias, dx):
     rows, columns = x.shape
     leaves = -(-rows // reductions.SAMPLES)
     sums, row = np.zeros((max(leaves, 1), columns)), columns * x.itemsize
-    arrays, sizes = (dy, x, wide(bias), dx, sums), (rows, 0, columns)
+    arrays, sizes = (dy, x, upcast(bias), dx, sums), (rows, 0, columns)
     engine.sweep(isa.tiles(), name, arrays, (row, row, 0, row, 0), sizes, block=reductions.SAMPLES, first=1, out=3)
     engine.sweep(isa.tiles(), "reductions.fold_rows", (sums,), (8,), (columns, leaves, columns), block=512)
     with ieee():

@@ -22,7 +22,7 @@ cdef void dropout(const real* x, real* y, real scale, Py_ssize_t n, Py_ssize_t f
             kept = x[i + j] * scale                     # before the select: one that loads is a branch in SSE
             made[left + j] = kept if bits[j] >= limit else 0
         if past:
-            done = put_past(y + i - left, made, (left + m) * sizeof(real)) // sizeof(real)
+            done = stream_store(y + i - left, made, (left + m) * sizeof(real)) // sizeof(real)
             left = left + m - done
             memmove(made, made + done, left * sizeof(real))
         else:
@@ -30,4 +30,4 @@ cdef void dropout(const real* x, real* y, real scale, Py_ssize_t n, Py_ssize_t f
         i = i + m
     memcpy(y + n - left, made, left * sizeof(real))
     if past:
-        settle_past()
+        store_fence()

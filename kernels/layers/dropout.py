@@ -30,7 +30,7 @@ import numpy as np
 
 from ..cpu import engine, isa
 from ..numerics import philox
-from ..numerics.codecs import encode, wide
+from ..numerics.codecs import encode, upcast
 
 PAST_CACHES = 2**25  # bytes of y that no cache is likely to keep until somebody reads them
 
@@ -45,7 +45,7 @@ def reference(x, p, seed, step, layer=0):
     threshold, scale = settings(p)
     bits = philox.bits16(seed, 0, x.size, step, philox.DROPOUT, layer).reshape(x.shape)
     with np.errstate(all="ignore"):
-        z = wide(x)
+        z = upcast(x)
         return encode(np.where(bits >= threshold, z * z.dtype.type(scale), z.dtype.type(0)), x.dtype)
 
 

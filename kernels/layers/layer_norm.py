@@ -26,14 +26,14 @@ import numpy as np
 
 from ..cpu import engine, isa
 from ..numerics import reductions
-from ..numerics.codecs import encode, wide
+from ..numerics.codecs import encode, upcast
 from ..numerics.elementary import ieee
 
 
 def reference_forward(x, weight, bias, eps):
     """Return y, mean and inv_std."""
     with np.errstate(all="ignore"):
-        stored, x = x.dtype, wide(x)
+        stored, x = x.dtype, upcast(x)
         double, count = x.astype(np.float64), float(x.shape[1])
         at = np.where(np.isfinite(double[:, 0]), double[:, 0], 0.0)
         d = double - at[:, None]
@@ -42,14 +42,14 @@ def reference_forward(x, weight, bias, eps):
         variance = (reductions.row_sum(d * d) - total * average) / count
         mean = at + average
         inv_std = 1.0 / np.sqrt(np.where(variance < 0, 0.0, variance) + eps)
-        y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * wide(weight) + wide(bias)
+        y = (_centred(x, mean) * inv_std.astype(x.dtype)[:, None]) * upcast(weight) + upcast(bias)
         return encode(y, stored), mean, inv_std
 
 
 def reference_backward(dy, x, weight, mean, inv_std):
     """Return dx, dweight and dbias."""
     with np.errstate(all="ignore"):
-        stored, dy, x, weight = x.dtype, wide(dy), wide(x), wide(weight)
+        stored, dy, x, weight = x.dtype, upcast(dy), upcast(x), upcast(weight)
         double, count = dy.astype(np.float64), float(x.shape[1])
         d = x.astype(np.float64) - mean[:, None]
         g = double * weight.astype(np.float64)
@@ -71,7 +71,7 @@ def forward(x, weight, bias, eps, y):
     """Fill y; return mean and inv_std. All arrays are checked, and x is (rows, columns)."""
     (rows, columns), size = x.shape, x.itemsize
     mean, inv_std = np.empty(rows), np.empty(rows)
-    arrays = (x, wide(weight), wide(bias), y, mean, inv_std, np.array([eps]))
+    arrays = (x, upcast(weight), upcast(bias), y, mean, inv_std, np.array([eps]))
     strides = (columns * size, 0, 0, columns * size, 8, 8, 0)
     engine.sweep(isa.tiles(), "layers.layer_norm_forward", arrays, strides, (rows, columns), out=3)
     return mean, inv_std
@@ -82,7 +82,7 @@ def backward(dy, x, weight, mean, inv_std, dx):
     rows, columns = x.shape
     leaves, row = -(-rows // reductions.SAMPLES), columns * x.itemsize
     sums = np.zeros((max(leaves, 1), 2, columns))
-    arrays, strides = (dy, x, wide(weight), mean, inv_std, dx, sums), (row, row, 0, 8, 8, row, 0)
+    arrays, strides = (dy, x, upcast(weight), mean, inv_std, dx, sums), (row, row, 0, 8, 8, row, 0)
     name, sizes = "layers.layer_norm_backward", (rows, 0, columns)
     engine.sweep(isa.tiles(), name, arrays, strides, sizes, block=reductions.SAMPLES, first=1, out=5)
     engine.sweep(isa.tiles(), "reductions.fold_rows", (sums,), (8,), (2 * columns, leaves, 2 * columns), block=512)

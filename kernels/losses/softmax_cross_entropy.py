@@ -35,7 +35,7 @@ statistical pattern recognition", 1990, https://doi.org/10.1007/978-3-642-76153-
 
 import numpy as np
 
-from ..numerics.codecs import encode, wide
+from ..numerics.codecs import encode, upcast
 from ..numerics.elementary import exp, log, weighted
 
 
@@ -46,7 +46,7 @@ def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
     class, share_sum its sum; all in the compute type of the logits.
     """
     rows, label, stored = np.arange(len(target)), np.maximum(target, 0), logits.dtype
-    logits = wide(logits)
+    logits = upcast(logits)
     top = logits.max(axis=1, keepdims=True)  # in any order: it has the same bits, and with a NaN the row is NaN
     gap = weighted(_double(hot), _double(logits[rows, label]) - _double(top[:, 0]))
     if smooth:
@@ -64,7 +64,7 @@ def reference(logits, target, hot, weight, share, factor, share_sum, smooth):
 
 def reference_soft(logits, target, weight, keep, share, factor):
     """Return terms and gradient for probabilities; keep (classes,) is what they are multiplied by before smoothing."""
-    stored, logits, target = logits.dtype, wide(logits), wide(target)
+    stored, logits, target = logits.dtype, upcast(logits), upcast(target)
     top = logits.max(axis=1, keepdims=True)
     q = target * keep + share
     mass = lane_sum(q)

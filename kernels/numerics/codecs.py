@@ -101,7 +101,7 @@ def decode(x: Array, real: type[Any]) -> Array:
     return (x if form is None else form(x)).astype(real)
 
 
-def wide(x: Array) -> Array:
+def upcast(x: Array) -> Array:
     """Return the numbers that are stored in ``x`` in their compute type; ``x`` itself where it is of that."""
     real = compute(x.dtype)
     return x if x.dtype == real else decode(x, real)
@@ -113,7 +113,7 @@ def encode(x: Array, dtype: np.dtype[Any]) -> Array:
     form = BY_NAME[dtype.name].encode
     if form is None:
         return x.astype(dtype, copy=False)
-    return form(_odd(x)).view(dtype)
+    return form(_round_to_odd(x)).view(dtype)
 
 
 @np.errstate(all="ignore")
@@ -122,7 +122,7 @@ def stochastic(x: Array, dtype: np.dtype[Any], random: Array) -> Array:
     form = BY_NAME[dtype.name].stochastic
     if form is None:
         raise ValueError(f"{dtype} is rounded to the nearest only")
-    return form(_odd(x).view(np.uint32), random).view(dtype)
+    return form(_round_to_odd(x).view(np.uint32), random).view(dtype)
 
 
 @np.errstate(all="ignore")
@@ -143,7 +143,7 @@ def split(x: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 
 
 @np.errstate(all="ignore")
-def _odd(x: Array) -> Array:
+def _round_to_odd(x: Array) -> Array:
     """Return ``x`` in float32, what does not fit rounded to the odd neighbour: the next rounding is the only one."""
     near = x.astype(np.float32)
     if x.dtype == np.float32:

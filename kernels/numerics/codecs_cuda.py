@@ -49,7 +49,7 @@ def narrow_bf16(x):
     return u4(u4(b + u4(0x7FFF) + u4(u4(b >> u4(16)) & u4(1))) >> u4(16))
 
 
-def odd(x):
+def round_to_odd(x):
     """A float64 as a float32: what does not fit goes to the odd neighbour, so that the next rounding is the only."""
     y = f4(x)
     if f8(y) == x:

@@ -37,7 +37,7 @@ cdef void words(uint32_t* out, Py_ssize_t n, Py_ssize_t first, Py_ssize_t seed, 
         out[4 * i + 3] = x3
 
 
-cdef void swapped(uint64_t* out, const uint64_t* words, Py_ssize_t n, Py_ssize_t array) noexcept nogil:
+cdef void permute_halves(uint64_t* out, const uint64_t* words, Py_ssize_t n, Py_ssize_t array) noexcept nogil:
     """The words of n blocks, two of them at a time, as array number ``array`` takes them."""
     cdef Py_ssize_t i
     cdef uint64_t low = 0xFFFF0000FFFFULL

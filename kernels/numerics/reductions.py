@@ -21,7 +21,7 @@ SAMPLES = 64
 
 def tree_sum(terms: np.ndarray[Any, Any]) -> float:
     """Return the sum of a float64 vector over the tree."""
-    return float(fold(leaves(terms)))
+    return float(pairwise_sum(leaves(terms)))
 
 
 def squares(x: np.ndarray[Any, Any]) -> list[float]:
@@ -44,7 +44,7 @@ def batch_sum(terms: np.ndarray[Any, Any]) -> Any:
             for j in range(0, sample.shape[1], 32):
                 lanes[:, : sample[:, j : j + 32].shape[1]] += sample[:, j : j + 32]
         sums.append(fold_lanes(lanes.T))
-    return fold(sums) if sums else np.zeros(terms.shape[1])
+    return pairwise_sum(sums) if sums else np.zeros(terms.shape[1])
 
 
 def row_sum(terms: np.ndarray[Any, Any]) -> Any:
@@ -55,7 +55,7 @@ def row_sum(terms: np.ndarray[Any, Any]) -> Any:
     return fold_lanes(lanes.T)
 
 
-def fold(leaves: list[Any]) -> Any:
+def pairwise_sum(leaves: list[Any]) -> Any:
     """Add leaves in pairs until one is left."""
     while len(leaves) > 1:
         pairs = [a + b for a, b in zip(leaves[::2], leaves[1::2], strict=False)]
@@ -79,7 +79,7 @@ def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Seq
     rounded = [float(real(x)) for x in scalars]
     count = len(p) if p.ndim else 1
     size = max(1, p.size // max(1, count))
-    sums = [fold(squares(row)) for row in p.reshape(count, -1)] if p.size else [0.0] * count
+    sums = [pairwise_sum(squares(row)) for row in p.reshape(count, -1)] if p.size else [0.0] * count
     factors = [real(function(x, size, *rounded)) for x in sums]
     return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
 

@@ -82,14 +82,14 @@ class Plan:
         with np.errstate(all="ignore"):
             own = [[0.0] * -(-p.size // reductions.LEAF) if g is None else reductions.squares(g)
                    for p, g in zip(self.params, grads, strict=True)]  # fmt: skip
-            self.norm = math.sqrt(reductions.fold([leaf for leaves in own for leaf in leaves])) * (
+            self.norm = math.sqrt(reductions.pairwise_sum([leaf for leaves in own for leaf in leaves])) * (
                 abs(done[0].scale) if done else 1.0
             )
             factor = reductions.clip_factor(self.norm, request.max_norm)
             return [
                 None if w is None
                 else w.scale * factor
-                * reductions.clip_factor(math.sqrt(reductions.fold(x)) * abs(w.scale) * factor, w.max_norm)
+                * reductions.clip_factor(math.sqrt(reductions.pairwise_sum(x)) * abs(w.scale) * factor, w.max_norm)
                 for w, x in zip(works, own, strict=True)
             ]  # fmt: skip
 
@@ -147,7 +147,7 @@ class Plan:
         rows = np.unique(indices)
         with np.errstate(all="ignore"):
             sums = np.array([_summed(given[indices == row]) for row in rows], real).reshape(len(rows), *p.shape[1:])
-            terms = np.array([reductions.fold(reductions.squares(x)) for x in sums])
+            terms = np.array([reductions.pairwise_sum(reductions.squares(x)) for x in sums])
             norm = math.sqrt(reductions.tree_sum(terms)) * abs(w.scale)
             limited = request.skip or request.max_norm != math.inf or w.max_norm != math.inf
             self.norm = norm if limited else None
@@ -215,7 +215,8 @@ class Plan:
         """Return the new p after the proximal forms."""
         real = p.dtype.type
         if stages.proxes:
-            steps = np.full(p.shape, real(w.steps[0])) if stages.uniform else self.steps(states, map(real, w.steps))
+            scalars = map(real, w.steps)
+            steps = np.full(p.shape, next(scalars)) if stages.scalar_prox_step else self.steps(states, scalars)
             for penalty, coefficients in zip(stages.proxes, w.proxes, strict=True):
                 p = penalty.proximal(p, steps, *map(real, coefficients))
         if stages.shrink is not None:
@@ -225,10 +226,10 @@ class Plan:
 
     def steps(self, states: Sequence[Array | None], scalars: Iterator[Any]) -> Array:
         """Return the step of each element."""
-        assert self.rule.steps is not None
+        assert self.rule.prox_steps is not None
         named = dict(zip((state.name for state in self.rule.states), states, strict=True))
-        given = [named[name] if name in named else next(scalars) for name in self.rule.steps_arguments]
-        result: Array = self.rule.steps(*given)
+        given = [named[name] if name in named else next(scalars) for name in self.rule.prox_steps_arguments]
+        result: Array = self.rule.prox_steps(*given)
         return result
 
     def progress(self) -> tuple[list[int], list[float]]:

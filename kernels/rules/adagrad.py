@@ -42,7 +42,7 @@ RULE = Rule(
     name="adagrad",
     reference=reference,
     scalars=scalars,
-    steps=steps,
+    prox_steps=steps,
     states=(State("sum", start="initial_accumulator_value"),),
     hypers=(
         Hyper("lr", 1e-2),

@@ -57,7 +57,7 @@ RULE = Rule(
     name="adam",
     reference=reference,
     scalars=scalars,
-    steps=steps,
+    prox_steps=steps,
     states=(State("exp_avg"), State("exp_avg_sq"), State("max_exp_avg_sq", when="amsgrad")),
     hypers=(
         Hyper("lr", 1e-3),

@@ -59,8 +59,8 @@ RULE = Rule(
     name="rmsprop",
     reference=reference,
     scalars=scalars,
-    step=step,
-    steps=steps,
+    prox_step=step,
+    prox_steps=steps,
     states=(State("square_avg"), State("grad_avg", when="centered"), State("momentum_buffer", when="momentum")),
     hypers=(
         Hyper("lr", 1e-2),

@@ -65,7 +65,7 @@ RULE = Rule(
     name="sgd",
     reference=reference,
     scalars=scalars,
-    step=step,
+    prox_step=step,
     memoryless=lambda h: h.momentum == 0,
     check=check,
     states=(State("momentum_buffer", when="momentum"),),

@@ -84,7 +84,7 @@ def reference() -> Iterator[None]:
         _reference = before
 
 
-def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
+def placed_like(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     """Return a new array of p's shape and order in memory that holds ``start``, where p is.
 
     It lies as many elements behind a multiple of 512 bytes as p does: one short first tile aligns both to cache lines,
@@ -93,7 +93,7 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     bytes apart by these bits.
     """
     if gpu.on_gpu(p):
-        return gpu.beside(p, start, dtype)  # type: ignore[no-any-return]
+        return gpu.placed_like(p, start, dtype)  # type: ignore[no-any-return]
     raw = np.empty(p.size * dtype.itemsize + 512, np.uint8)
     first = p.__array_interface__["data"][0] // p.itemsize * dtype.itemsize
     offset = (first - raw.__array_interface__["data"][0]) % 512
@@ -104,9 +104,9 @@ def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Array:
     return state
 
 
-def near(p: Any, values: Array) -> Array:
+def copy_like(p: Any, values: Array) -> Array:
     """Return a copy of an array of any shape, where p is."""
-    return gpu.near(p, values) if gpu.on_gpu(p) else values.copy().view()  # which nobody can resize
+    return gpu.copy_like(p, values) if gpu.on_gpu(p) else values.copy().view()  # which nobody can resize
 
 
 def is_list(given: Any) -> bool:

@@ -16,7 +16,7 @@ on_gpu = gpu_arrays.on_gpu
 is_tensor = gpu_arrays.is_tensor
 
 
-def adopt(a: Any) -> Any:
+def as_numpy(a: Any) -> Any:
     """Return the NumPy view of a tensor in this process's memory, and anything else as it is."""
     if isinstance(a, np.ndarray) or not gpu_arrays.is_tensor(a) or a.is_cuda:
         return a
@@ -72,12 +72,12 @@ def gpu_of(a: Any) -> Any:
     return driver.find(driver.of(address) if address else 0)
 
 
-def beside(p: Any, start: Any, dtype: np.dtype[Any]) -> Any:
+def placed_like(p: Any, start: Any, dtype: np.dtype[Any]) -> Any:
     """Return a new array of ``dtype`` on the GPU of ``p`` that holds ``start``: a number or an array of NumPy."""
-    return gpu_arrays.beside(gpu_of(p), gpu_arrays.view(p, "a parameter"), start, view.KINDS[dtype.name])
+    return gpu_arrays.placed_like(gpu_of(p), gpu_arrays.view(p, "a parameter"), start, view.KINDS[dtype.name])
 
 
-def near(p: Any, values: np.ndarray[Any, Any]) -> Any:
+def copy_like(p: Any, values: np.ndarray[Any, Any]) -> Any:
     """Return a copy of an array of NumPy's on the GPU of ``p``."""
     strides = view.contiguous(values.shape)
     found = gpu_arrays.Array(gpu_of(p), values.shape, strides, view.KINDS[values.dtype.name])
@@ -99,7 +99,7 @@ def described(a: Any) -> tuple[tuple[int, ...], Any]:
 def kept(p: Any) -> Any:
     """Return a copy of an array on its GPU."""
     v = gpu_arrays.view(p, "a parameter")
-    return gpu_arrays.beside(gpu_of(p), v, v)
+    return gpu_arrays.placed_like(gpu_of(p), v, v)
 
 
 def stored(a: Any, p: Any) -> Any:
@@ -109,7 +109,7 @@ def stored(a: Any, p: Any) -> Any:
         return a
     dtype = gpu_arrays.dtype_of(v.kind)
     values = codecs.encode(codecs.decode(a.get(), codecs.compute(dtype)), dtype)
-    return gpu_arrays.beside(gpu_of(p), v, values)
+    return gpu_arrays.placed_like(gpu_of(p), v, values)
 
 
 def put(p: Any, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays.backend import Array, check_parameters, make_plan
-from ..arrays.gpu import adopt, facts, is_tensor
+from ..arrays.gpu import as_numpy, facts, is_tensor
 from ..kernels.backend import Plan
 from ..kernels.step import Beside
 from .checkpoint import brief
@@ -36,7 +36,7 @@ class Assembly(NamedTuple):
            steps: list[int], carries: list[float]) -> Assembly:  # fmt: skip
         """Return the whole, with new arrays in the slots that are on and empty."""
         given = [*chain(*own)]
-        params = [adopt(a) for a in given]
+        params = [as_numpy(a) for a in given]
         tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
         members = [i for i, arrays in enumerate(own) for _ in arrays]
         check_parameters(names, params)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, beside, copied, described, near
+from ..arrays.backend import Array, copied, copy_like, described, placed_like
 from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside
@@ -103,9 +103,9 @@ def moved(p: Any, had: Beside) -> Beside:
 
 def _placed(p: Any, arrays: Beside) -> Beside:
     """Return copies of arrays in the memory of this process, where p is."""
-    lag = None if arrays.row_decay is None else near(p, arrays.row_decay)
+    lag = None if arrays.row_decay is None else copy_like(p, arrays.row_decay)
     rest = arrays._replace(row_decay=None)
-    return rest.map(lambda a: None if a is None else beside(p, a, a.dtype))._replace(row_decay=lag)
+    return rest.map(lambda a: None if a is None else placed_like(p, a, a.dtype))._replace(row_decay=lag)
 
 
 def brief(value: Any) -> str:

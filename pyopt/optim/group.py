@@ -130,7 +130,7 @@ class ParamGroup:
             if isinstance(penalty, Projection):
                 raise TypeError(f"penalty={penalty!r}: a projection has no gradient: prox= takes it")
         _joint(proxes)
-        if self.rule.steps is not None and metric is None:
+        if self.rule.prox_steps is not None and metric is None:
             for penalty in proxes:
                 if not penalty.separable:
                     raise ValueError(

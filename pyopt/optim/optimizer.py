@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays.backend import Array, check_parameters, described, is_list, kept, named, near, put, stored
-from ..arrays.gpu import adopt, integers, written
+from ..arrays.backend import Array, check_parameters, copy_like, described, is_list, kept, named, put, stored
+from ..arrays.gpu import as_numpy, integers, written
 from ..kernels.hyper import Hyper
 from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
@@ -112,7 +112,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = Guard()
-        self._made = Assembly([], [], [], [], [], False, [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
+        self._assembly = Assembly([], [], [], [], [], False, [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -129,7 +129,7 @@ class Optimizer:
             raise TypeError(
                 f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
             )
-        had = self._made
+        had = self._assembly
         pairs = named(group["params"], len(had.names))
         arrays = tuple(array for _, array in pairs)
         names = [*had.names, *(name for name, _ in pairs)]
@@ -142,7 +142,7 @@ class Optimizer:
         made = Assembly.of([*had.groups, new], [*had.own, arrays], names, beside,
                            [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
-        vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
+        vars(self).update(param_groups=[*self.param_groups, group], _assembly=made)  # at once
 
     def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
              zero_grads: bool = False) -> None:  # fmt: skip
@@ -218,7 +218,7 @@ class Optimizer:
         made, request = self._refresh(grad_scale, zero_grads)
         given = list(grads) if made.torch else grads
         if made.torch:
-            grads = [adopt(g) for g in given]
+            grads = [as_numpy(g) for g in given]
         made.plan.step(grads, request)
         if made.torch:
             written(p for p, g in zip(made.given, grads, strict=True) if g is not None)
@@ -232,11 +232,11 @@ class Optimizer:
         i = made.position(param)
         group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
-        rows, values = integers(indices), adopt(values)
+        rows, values = integers(indices), as_numpy(values)
         if lazy != 1 and made.beside[i].row_decay is None:
             made.plan.check_rows(i, rows, values)
             p, beside = made.params[i], [*made.beside]
-            beside[i] = beside[i]._replace(row_decay=near(p, np.ones(slots(group, p).row_decay.shape)))
+            beside[i] = beside[i]._replace(row_decay=copy_like(p, np.ones(slots(group, p).row_decay.shape)))
             made = made.over(beside)
             request = request._replace(notes=self._notes(made))
         made.plan.step_rows(i, rows, values, request, lazy)
@@ -246,7 +246,7 @@ class Optimizer:
 
     def _notes(self, made: Assembly) -> tuple[Any, ...]:
         """Return what a plan takes to let ``made`` be the optimizer's from its step on."""
-        return () if made is self._made else ((), (vars(self), {"_made": made}))
+        return () if made is self._assembly else ((), (vars(self), {"_assembly": made}))
 
     def _refresh(self, grad_scale: float | DynamicLossScale, zero: bool = False) -> tuple[Assembly, Request]:
         """Take over what was written to the groups; return what is made of it, and what the step is asked for.
@@ -269,12 +269,12 @@ class Optimizer:
 
     def _current(self) -> Assembly:
         """Return what was made of the groups, over the memory that tensors have now."""
-        self._made = made = self._intact().followed()
+        self._assembly = made = self._intact().followed()
         return made
 
     def _intact(self) -> Assembly:
         """Return what was made of the groups; ValueError where their list is another one."""
-        made = self._made
+        made = self._assembly
         if len(self.param_groups) != len(made.own):
             raise ValueError(
                 f"{len(self.param_groups)} parameter groups, where the optimizer was made of {len(made.own)}: "
@@ -314,7 +314,7 @@ class Optimizer:
 
     def _move(self, params: Params) -> None:
         given = [array for _, array in named(params, 0)]
-        new = [adopt(a) for a in given]
+        new = [as_numpy(a) for a in given]
         had = self._current()
         if [described(p) for p in new] != [described(p) for p in had.params]:
             raise ValueError(f"{brief([described(p) for p in new])}: must have the shapes and dtypes of the parameters")
@@ -323,8 +323,8 @@ class Optimizer:
         left = iter(given)
         own = [tuple(next(left) for _ in arrays) for arrays in had.own]
         made = Assembly.of(had.groups, own, had.names, beside, *had.plan.progress())
-        news = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
-        write((), *news, (vars(self), {"_made": made}))
+        changes = [(values, {"params": arrays}) for values, arrays in zip(self.param_groups, own, strict=True)]
+        write((), *changes, (vars(self), {"_assembly": made}))
 
     @property
     def grad_norm(self) -> float | None:
@@ -332,12 +332,12 @@ class Optimizer:
 
         None where neither a limit of a norm nor ``skip_nonfinite`` asked for it.
         """
-        return self._made.plan.norm
+        return self._assembly.plan.norm
 
     @property
     def skipped(self) -> bool:
         """Whether the last step was none, because a gradient was infinite or NaN."""
-        return self._made.plan.skipped
+        return self._assembly.plan.skipped
 
     def ema_params(self) -> list[Array]:
         """Return copies of the moving averages of the parameters; ValueError where one has no ``ema_decay``."""
@@ -363,22 +363,22 @@ class Optimizer:
         written(made.given)
 
     def _emas(self) -> list[Array]:
-        return self._made.kept("ema", "has no moving average: ema_decay is None")
+        return self._assembly.kept("ema", "has no moving average: ema_decay is None")
 
     def shadow_params(self) -> list[Array]:
         """Return the copies in ``shadow_dtype``, which every step writes anew; ValueError where there is none."""
-        return self._made.kept("shadow", "has no shadow: shadow_dtype is None")
+        return self._assembly.kept("shadow", "has no shadow: shadow_dtype is None")
 
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._described(self._made.beside)
+        return self._described(self._assembly.beside)
 
     def _described(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
         return [
             {"step": t, "carry": carry}
             | {name: array for name, array in zip(self._state_names, own.flat(), strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), beside, strict=True)
+            for t, carry, own in zip(*self._assembly.plan.progress(), beside, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -417,7 +417,7 @@ class Optimizer:
         of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
         beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
         made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
-        vars(self).update(param_groups=values, _made=made)
+        vars(self).update(param_groups=values, _assembly=made)
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.backend import Array, beside, copied, described
+from ..arrays.backend import Array, copied, described, placed_like
 from ..kernels.numerics import codecs
 from ..kernels.step import Beside
 from .group import ParamGroup
@@ -56,10 +56,10 @@ def filled(group: ParamGroup, p: Array, have: Beside) -> Beside:
 
     def fill(slot: Slot, array: Array | None) -> Array | None:
         if array is None and slot.on and slot.start is not None:
-            return beside(p, slot.start(p, slot.dtype) if callable(slot.start) else slot.start, slot.dtype)
+            return placed_like(p, slot.start(p, slot.dtype) if callable(slot.start) else slot.start, slot.dtype)
         if array is None or array.dtype == slot.dtype or (slot.name == "shadow" and not slot.on):
             return array
-        return beside(p, _copy(array, slot.dtype, codecs.compute(described(p)[1])), slot.dtype)
+        return placed_like(p, _copy(array, slot.dtype, codecs.compute(described(p)[1])), slot.dtype)
 
     return slots(group, p).map(fill, have)
 

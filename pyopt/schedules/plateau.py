@@ -87,8 +87,8 @@ class ReduceOnPlateau:
                 if group["lr"] - reduced > self.eps:
                     rates.append((group, {"lr": reduced}))
             bad, cooling = 0, self.cooldown + 1
-        news = {"last_epoch": self.last_epoch + 1, "num_bad_epochs": bad, "cooldown_counter": max(0, cooling - 1)}
-        write((), *rates, (vars(self), news | ({"best": current} if better else {})))
+        changes = {"last_epoch": self.last_epoch + 1, "num_bad_epochs": bad, "cooldown_counter": max(0, cooling - 1)}
+        write((), *rates, (vars(self), changes | ({"best": current} if better else {})))
 
     def _improves(self, x: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

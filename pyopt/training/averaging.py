@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, beside, check_parameters
+from ..arrays.backend import Array, check_parameters, placed_like
 from ..kernels import checks
 from ..kernels.native import Guard, Loan, write
 from ..kernels.numerics import codecs
@@ -77,12 +77,12 @@ class PolyakAverage:
         if since < 0 or since % self.every:
             vars(self).update(counts)
             return
-        numbers = [codecs.wide(p) for p in self._params]
+        numbers = [codecs.upcast(p) for p in self._params]
         counts["count"] = self.count + 1
         if self._means:
             absorb(self._means, numbers, self.count, (vars(self), counts))
         else:
-            means = [beside(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
+            means = [placed_like(p, x, x.dtype) for p, x in zip(self._params, numbers, strict=True)]
             vars(self).update(counts, _means=means)
 
     def average_params(self) -> list[Array]:
@@ -136,7 +136,7 @@ class PolyakAverage:
         must = [f"{np.dtype(codecs.compute(p.dtype))}{list(p.shape)}" for p in self._params] if due else []
         if have != must:
             raise ValueError(f"averages are {have}: must be {must}")
-        other._means = [beside(p, m, m.dtype) for p, m in zip(self._params, given, strict=False)]
+        other._means = [placed_like(p, m, m.dtype) for p, m in zip(self._params, given, strict=False)]
         vars(self).update({**vars(other), "_guard": self._guard})
 
 

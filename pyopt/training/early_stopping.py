@@ -102,29 +102,29 @@ class EarlyStopping:
         if self.restore_best_weights and not arrays:
             raise ValueError("params is empty: restore_best_weights=True needs the weights")
         fits(arrays, self._best_weights or arrays)
-        news: dict[str, Any] = {"epoch": epoch + 1, "_params": arrays}
+        changes: dict[str, Any] = {"epoch": epoch + 1, "_params": arrays}
         if epoch < self.start_from_epoch:
-            vars(self).update(news)
+            vars(self).update(changes)
             return False
         better = self._improves(current, self.best)
-        news["wait"] = 0 if better and self._improves(current, self.baseline) else self.wait + 1
-        stops = not better and news["wait"] >= self.patience and epoch > 0
+        changes["wait"] = 0 if better and self._improves(current, self.baseline) else self.wait + 1
+        stops = not better and changes["wait"] >= self.patience and epoch > 0
         keeps = better or (self.restore_best_weights and self._best_weights is None)
-        news |= ({"best": current} if better else {}) | ({"stopped_epoch": epoch} if stops else {})
-        news |= {"best_epoch": epoch} if keeps else {}
-        self._take(arrays, keeps, stops, news)
+        changes |= ({"best": current} if better else {}) | ({"stopped_epoch": epoch} if stops else {})
+        changes |= {"best_epoch": epoch} if keeps else {}
+        self._take(arrays, keeps, stops, changes)
         return stops
 
-    def _take(self, arrays: list[Array], keeps: bool, stops: bool, news: dict[str, Any]) -> None:
+    def _take(self, arrays: list[Array], keeps: bool, stops: bool, changes: dict[str, Any]) -> None:
         """Copy the best weights, or write them back, and note the rest at once."""
         best = self._best_weights
         pairs: Iterable[tuple[Array, Array]] = ()
         if self.restore_best_weights and (keeps or stops):
             if best is None:
-                news["_best_weights"] = copied(arrays)
+                changes["_best_weights"] = copied(arrays)
             else:
                 pairs = zip(best, arrays, strict=True) if keeps else zip(arrays, best, strict=True)
-        write(pairs, (vars(self), news))
+        write(pairs, (vars(self), changes))
 
     def restore(self, params: Sequence[Array] | None = None) -> None:
         """Write the best weights back, in place.

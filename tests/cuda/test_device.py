@@ -168,16 +168,16 @@ def test_tensors_share_their_memory(torch):
 def test_tensors_may_be_given_other_memory(torch):
     """Their addresses are compared at each step: torch moves them where it likes, and the steps go along."""
     a, b = torch.nn.Parameter(tensor(torch, 40, 0)), torch.nn.Parameter(tensor(torch, (3, 5), 1, torch.bfloat16))
-    want = [on_gpus.adopt(x).copy() for x in (a, b)]
+    want = [on_gpus.as_numpy(x).copy() for x in (a, b)]
     options = {"lr": 0.1, "betas": (0.7, 0.8), "ema_decay": 0.75, "shadow_dtype": "float16"}
     opt, other = pyopt.AdamW([{"params": [a]}, {"params": [b]}], **options), pyopt.AdamW(want, **options)
 
     def both(call):
         grads = [tensor(torch, p.shape, 7, p.dtype) for p in (a, b)]
         call(opt, grads)
-        call(other, [on_gpus.adopt(g) for g in grads])
+        call(other, [on_gpus.as_numpy(g) for g in grads])
         for x, y in zip((a, b), want, strict=True):
-            same_bits(on_gpus.adopt(x), y)
+            same_bits(on_gpus.as_numpy(x), y)
         for x, y in zip(opt.state, other.state, strict=True):
             same_bits(x["exp_avg_sq"], y["exp_avg_sq"])
 
@@ -192,7 +192,7 @@ def test_tensors_may_be_given_other_memory(torch):
     both(lambda o, grads: o.load_state_dict(o.state_dict()))
     a.data = a.data.clone()
     with opt.swapped_ema(), other.swapped_ema():
-        same_bits(on_gpus.adopt(a), want[0])
+        same_bits(on_gpus.as_numpy(a), want[0])
     both(lambda o, grads: o.step(grads))
     assert opt.param_groups[0]["params"][0] is a
 

@@ -68,17 +68,17 @@ def test_proximal_forms(stem, dtype):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("stem", sorted({rule.kernel for rule in RULES.values() if rule.steps}))
+@pytest.mark.parametrize("stem", sorted({rule.kernel for rule in RULES.values() if rule.prox_steps}))
 def test_steps(stem, dtype):
     rule = RULES[stem]
     form = on_one("rules", stem, f"{stem}_steps")
     for hypers in variants(rule):
         on = {s.name: s.when is None or bool(hypers[s.when]) for s in rule.states}
         named = {name: wild(N, dtype, i) if flag else None for i, (name, flag) in enumerate(on.items())}
-        given = [named[name] if name in named else dtype(0.3 + k) for k, name in enumerate(rule.steps_arguments)]
+        given = [named[name] if name in named else dtype(0.3 + k) for k, name in enumerate(rule.prox_steps_arguments)]
         got = [form(*(a[i] if isinstance(a, np.ndarray) else a for a in given)) for i in range(N)]
         assert {type(x) for x in got} == {dtype}
-        same_bits(np.array(got), rule.steps(*given), f"{stem} {hypers}")
+        same_bits(np.array(got), rule.prox_steps(*given), f"{stem} {hypers}")
 
 
 @pytest.mark.parametrize("stem", sorted(stem for stem, kind in PENALTIES.items() if kind.by_row))
@@ -99,7 +99,7 @@ def test_factors_of_rows(stem):
 @pytest.mark.parametrize("stem", sorted(ELEMENTWISE))
 def test_losses(stem, dtype, compiled):
     form = on_one("losses", stem, stem)
-    form = Host().adopt(form) if compiled else form
+    form = Host().compile_tree(form) if compiled else form
     more = [np.abs(tame(N, dtype, 4))] if stem == "binary_cross_entropy" else []
     for make, options in itertools.product((tame, wild), OPTIONS[stem]):
         arrays = [*inputs(stem, N, dtype, make), *more]

@@ -11,7 +11,7 @@ import pytest
 
 from pyopt.kernels.cuda import compiler
 from pyopt.kernels.cuda.device.intrinsics import SIZES
-from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Prepare, Rows, Sums, Update
+from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Prologue, Rows, Sums, Update
 from pyopt.kernels.cuda.variant import Operand, ScalarLayout, Variant
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
@@ -114,7 +114,7 @@ def check_update(c):
     assert loads == copies * vectors(c, c.read), (c.name, found)
     assert stores == copies * (vectors(c, c.written) + clear), (c.name, found)
     rest = scalars % each  # one by one
-    if c.proxes and not c.uniform:
+    if c.proxes and not c.scalar_prox_step:
         rest -= ScalarLayout(c).step >= scalars - rest  # of which Adam needs no step: it has one for each element
     narrow = sums(found, r"ld\.global\.([fubs]\d+|v2\.[fub]32)")
     single = len(c.read) + (c.p.rounding == "remainder")
@@ -137,7 +137,7 @@ def test_update_with_all_stages(stem):
 @pytest.mark.parametrize("stem", [stem for stem, kind in PENALTIES.items() if not kind.by_row])
 def test_update_with_a_proximal_form(stem):
     """In the step of each element where the form takes any, else in one step for all."""
-    check_update(adam("f32", proxes=(PENALTIES[stem],), uniform=stem in ("mcp", "scad", "log_sum")))
+    check_update(adam("f32", proxes=(PENALTIES[stem],), scalar_prox_step=stem in ("mcp", "scad", "log_sum")))
 
 
 @pytest.mark.parametrize("rounding", ["stochastic", "remainder"])
@@ -159,10 +159,10 @@ def test_random_bits_are_drawn_once_for_all_arrays():
 ROWS = {"slopes": (PENALTIES["group_lasso"],), "shrink": PENALTIES["max_norm"]}
 
 
-@pytest.mark.parametrize("picked", [False, True])
+@pytest.mark.parametrize("by_index", [False, True])
 @pytest.mark.parametrize("storage", ["f32", "f64", "bf16"])
-def test_rows(storage, picked):
-    c = adam(storage, picked=picked, lagging=picked, **ROWS)
+def test_rows(storage, by_index):
+    c = adam(storage, by_index=by_index, lagging=by_index, **ROWS)
     ptx = ptx_of(Rows(c))
     found = clean(ptx)
     assert sums(found, r"st\.global\.(v4\.[fub]32|v2\.[fub]64)") == vectors(c, c.written)
@@ -216,7 +216,7 @@ def test_divisions_and_roots_are_those_of_the_rule(stem):
 @pytest.mark.parametrize("stem", sorted(RULES))
 def test_prepare(stem, limited):
     rule = RULES[stem]
-    ptx = ptx_of(Prepare(rule, limited))
+    ptx = ptx_of(Prologue(rule, limited))
     found = clean(ptx)
     assert parameters(ptx) == ["u64"] * 7
     assert sums(found, r"bar.*|barrier.*") > 0 if limited else not sums(found, r"bar.*|barrier.*")
@@ -260,12 +260,12 @@ def test_registers(what, most, cc):
         "adam f32": lambda: Update(adam("f32")),
         "adam bf16": lambda: Update(adam("bf16")),
         "norm": lambda: Leaves("f32"),
-        "prepare": lambda: Prepare(RULES["adam"], False),
-        "limited": lambda: Prepare(RULES["adam"], True),
+        "prepare": lambda: Prologue(RULES["adam"], False),
+        "limited": lambda: Prologue(RULES["adam"], True),
         "rows": lambda: Rows(adam("f32", **ROWS)),
         "rows f64": lambda: Rows(adam("f64", **ROWS)),
-        "some rows": lambda: Rows(adam("f32", picked=True, lagging=True, **ROWS)),
-        "some rows f64": lambda: Rows(adam("f64", picked=True, lagging=True, **ROWS)),
+        "some rows": lambda: Rows(adam("f32", by_index=True, lagging=True, **ROWS)),
+        "some rows f64": lambda: Rows(adam("f64", by_index=True, lagging=True, **ROWS)),
         "sums": lambda: Sums("bf16", "f32"),
         "catch up": lambda: CatchUp(Operand("p", "bf16", "remainder")),
         "all f32": lambda: Update(adam("f32", **full())),

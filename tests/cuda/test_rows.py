@@ -161,7 +161,7 @@ def test_the_sum_of_a_long_row_is_that_of_the_tree():
             kept[: few.size * grad_norm.ROW : grad_norm.ROW] = few
             block(kept, np.uint64(k // row_sums.TOGETHER), np.uint64(count - k))
         finish(kept, np.uint64(-(-count // row_sums.TOGETHER)))
-        assert kept[0] == reductions.fold(list(leaves)), count
+        assert kept[0] == reductions.pairwise_sum(list(leaves)), count
 
 
 def test_a_step_of_rows_that_is_not_finite(by):

@@ -9,6 +9,8 @@ import re
 import pytest
 
 from pyopt.kernels.cpu import isa
+from pyopt.kernels.cuda.device import grad_norm
+from pyopt.kernels.numerics import codecs, philox, reductions
 from support import ROOT
 
 KERNELS = ROOT / "kernels"
@@ -197,3 +199,11 @@ def test_late_names_are_seen():
     parts = [("a", "cdef f():\n    g(&h, Tile)\n"), ("b", "cdef g():\ncdef void h() nogil:\ncdef class Tile:\n")]
     assert list(late(parts)) == ["a names Tile of b", "a names g of b", "a names h of b"]
     assert list(late(parts[::-1])) == []
+
+
+def test_constants_of_the_engine_are_those_of_python():
+    structs = re.sub(r"#.*", "", (KERNELS / "cpu/structs.pxi").read_text())
+    constants = {name: int(value) for name, value in re.findall(r"^    (\w+) = (\d+)\s*$", structs, re.MULTILINE)}
+    assert constants["LEAF"] == reductions.LEAF == grad_norm.LEAF
+    assert (constants["RANDOM_STATE"], constants["RANDOM_EMA"]) == (philox.STATES, philox.EMA)
+    assert f"    {', '.join(codecs.ROUNDINGS).upper()}" in structs

@@ -31,7 +31,7 @@ def test_a_part_names_what_stands_before_it(parts):
         too_soon = {word: where for word, where in later.items() if word in used - functions - others}
         assert not too_soon, f"{name} uses what a later part defines: {too_soon}"
         later |= dict.fromkeys(functions | others, name)
-    assert {"Tensor", "MAX_STATES", "DIRECT_ALL", "tile_of(", "walk("} <= set(later)
+    assert {"Tensor", "MAX_STATES", "BF16_ALL", "tile_of(", "walk("} <= set(later)
 
 
 def test_constants_are_those_of_python(parts):

@@ -25,7 +25,7 @@ FOLDER = Path(kernels.__file__).parent
 
 
 def rule_forms(rule):
-    return {"reference": rule.kernel, **({"steps": f"{rule.kernel}_steps"} if rule.steps else {})}
+    return {"reference": rule.kernel, **({"steps": f"{rule.kernel}_steps"} if rule.prox_steps else {})}
 
 
 def penalty_forms(penalty):

@@ -34,7 +34,7 @@ def test_blocks_do_not_change_a_sum(isa, threads, block):
 def test_rows_fold_in_pairs(isa):
     for rows in (0, 1, 2, 3, 5, 64, 67):
         sums = tame((max(rows, 1), 11), np.float64, rows)
-        want = reductions.fold(list(sums.copy()))
+        want = reductions.pairwise_sum(list(sums.copy()))
         engine.sweep(tiles(isa), "reductions.fold_rows", (sums,), (8,), (11, rows, 11), block=4)
         same_bits(sums[0], want, f"{rows} rows")
 

@@ -93,7 +93,7 @@ def test_grad_norm_has_the_bits_of_the_tree(dtype, isa, threads):
     with stepping(isa, threads):
         opt = make(RULES["sgd"], params, max_grad_norm=1.0)
         opt.step(grads)
-    assert opt.grad_norm == math.sqrt(reductions.fold(leaves))
+    assert opt.grad_norm == math.sqrt(reductions.pairwise_sum(leaves))
 
 
 def test_the_norm_of_float32_does_not_overflow(isa):

@@ -148,7 +148,7 @@ def test_in_the_step(rule, dtype, isa, metric):
     grads = gradients(params, 2)
     for kind in ELEMENTS.values():
         some = some_penalty(kind)
-        if not some.separable and rule.steps is not None and metric is None:
+        if not some.separable and rule.prox_steps is not None and metric is None:
             continue
         options = {"prox": some, "metric": metric, "lr": 0.01, "penalty": pyopt.L2(0.1), "ema_decay": 0.9}
         want = run(rule, params, grads, **options)
@@ -246,7 +246,7 @@ def test_a_step_beyond_the_bound():
 
 def test_a_prox_that_needs_one_step_for_all(rule):
     for some in (pyopt.MCP(0.1), pyopt.SCAD(0.1), pyopt.LogSum(0.01), pyopt.GroupLasso(0.1)):
-        if rule.steps is None:
+        if rule.prox_steps is None:
             pyopt.SGD([np.ones(3)], prox=some)
         else:
             cls = OPTIMIZERS[rule.name]
@@ -337,11 +337,11 @@ def test_every_rule_says_how_far_it_goes(rule):
     before = p.copy()
     opt.step([np.ones(1)])
     h = opt.rule.Values(**{name: opt.param_groups[0][name] for name in opt.rule.Values._fields})
-    step = rule.step(h)
-    if rule.steps is not None:
+    step = rule.prox_step(h)
+    if rule.prox_steps is not None:
         scalars = dict(zip(rule.scalar_names, rule.scalars(h, 3001, 0.0)[0], strict=True))
         named = scalars | {"step": step} | {s.name: opt.state[0].get(s.name) for s in rule.states}
-        step = rule.steps(*(named[name] for name in rule.steps_arguments))[0]
+        step = rule.prox_steps(*(named[name] for name in rule.prox_steps_arguments))[0]
     assert math.isclose(before[0] - p[0], step, rel_tol=1e-6)
 
 
@@ -350,5 +350,5 @@ def test_every_rule_with_a_step_of_its_own_is_fitted():
     plain = next(field.default for field in fields(Rule) if field.name == "step")
     fitted = {cls.rule.kernel for cls, _, _ in FITS.values()}
     for rule in RULES.values():
-        own = rule.steps is not None or rule.step is not plain
+        own = rule.prox_steps is not None or rule.prox_step is not plain
         assert not own or rule.kernel in fitted, f"{rule.name}: no row in FITS of tests/test_prox.py"

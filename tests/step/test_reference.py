@@ -91,7 +91,7 @@ def test_numerics_on_one_number(dtype, compiled):
         with np.errstate(all="ignore"):
             arrays = [domain.get(name, lambda x: x)(x) for x in arrays]
             function, many = getattr(elementary_element, name), getattr(elementary, name)(*arrays)
-            function = Host().adopt(function) if compiled else function
+            function = Host().compile_tree(function) if compiled else function
             one = [function(*xs) for xs in zip(*arrays, strict=True)]
         types = {function.nopython_signatures[0].return_type.name} if compiled else {type(y).__name__ for y in one}
         assert types == {many.dtype.name}, f"{name} must keep the type of its argument"

@@ -235,7 +235,7 @@ def test_random_words(isa):
 
 def test_words_as_each_array_takes_them(isa):
     words, out = philox.words(5, 0, 37), np.empty((37, 4), np.uint32)
-    swapped = TILE(instruction_sets.tiles(isa)["philox.swapped"][0])
+    swapped = TILE(instruction_sets.tiles(isa)["philox.permute_halves"][0])
     for array in range(8):
         swapped((ctypes.c_void_p * 2)(out.ctypes.data, words.ctypes.data), None, (ctypes.c_ssize_t * 2)(37, array))
         np.testing.assert_array_equal(out.view(np.uint16).ravel(), philox.bits16(5, 0, 8 * 37, array=array))

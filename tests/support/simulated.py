@@ -11,7 +11,7 @@ from pyopt import L1, GroupLasso, MaxNorm
 from pyopt.kernels.cuda import layout
 from pyopt.kernels.cuda.device import prologue
 from pyopt.kernels.cuda.device.intrinsics import Plain
-from pyopt.kernels.cuda.entry_points import Lag, Leaves, Prepare, Rows, Sums
+from pyopt.kernels.cuda.entry_points import Lag, Leaves, Prologue, Rows, Sums
 from pyopt.kernels.numerics import reductions
 from pyopt.kernels.rules import RULES
 from pyopt.optim.group import OPTIONS, ParamGroup
@@ -100,9 +100,9 @@ def check(sizes, poison=None, threads=16, kind="f32"):
     want = [reductions.squares(g) for g in grads]
     flat = [x for own in want for x in own]
     assert np.array_equal(partial, flat, equal_nan=True), (partial, flat)
-    kernel = Prepare(rule, True)
+    kernel = Prologue(rule, True)
     simulated(kernel, 1, threads, at(given), at(info), at(call), at(progress), at(result), at(partial), at(scratch))
-    norm = math.sqrt(reductions.fold(list(flat))) * 0.5
+    norm = math.sqrt(reductions.pairwise_sum(list(flat))) * 0.5
     assert result[0] == norm or (math.isnan(norm) and math.isnan(result[0]))
     assert result[1] == (poison is not None)
     assert result.view(np.uint64)[2] == 0
@@ -112,7 +112,8 @@ def check(sizes, poison=None, threads=16, kind="f32"):
         assert words[0] == (poison is None)
         if poison is None:
             factor = reductions.clip_factor(norm, 2.0)
-            factor = 0.5 * factor * reductions.clip_factor(math.sqrt(reductions.fold(list(own))) * 0.5 * factor, 3.0)
+            own_norm = math.sqrt(reductions.pairwise_sum(list(own)))
+            factor = 0.5 * factor * reductions.clip_factor(own_norm * 0.5 * factor, 3.0)
             scalars = rows[i].view(dtype)[16 // dtype(0).itemsize :]
             assert scalars[0] == dtype(factor)
             assert scalars[4] == dtype(0.25)
@@ -152,7 +153,7 @@ def check_rows():
 
 if __name__ == "__main__":
     prologue.SMALL = 2  # so that a few leaves are many
-    Prepare.threads = property(lambda self: 16)
+    Prologue.threads = property(lambda self: 16)
     check([5, 4096, 700, 33, 0, 3 * 4096 + 9, 20 * 4096 + 1])
     check([9, 5000], kind="f64")
     check([5, 5000], poison=np.inf)

@@ -67,7 +67,7 @@ class Target:
         """Return the compiled form of a function whose globals are compiled already."""
         raise NotImplementedError
 
-    def adopt(self, function: Function) -> Function:
+    def compile_tree(self, function: Function) -> Function:
         """Return the compiled form of ``function``, with the plain functions that it names compiled as well."""
         if function not in self.made:
             plain = function
@@ -75,7 +75,7 @@ class Target:
                 plain = self.replaced[plain]
             if isinstance(plain, python_types.FunctionType):
                 names = {
-                    name: self.adopt(value) if self.ours(value) else value
+                    name: self.compile_tree(value) if self.ours(value) else value
                     for name, value in plain.__globals__.items()
                     if name in plain.__code__.co_names
                 }
@@ -332,7 +332,7 @@ class Plain(Target):
     def jit(self, function: Function) -> Function:
         return function
 
-    def adopt(self, function: Function) -> Function:
+    def compile_tree(self, function: Function) -> Function:
         return function
 
     def transpose(self, rows: Any) -> Any:

@@ -90,12 +90,12 @@ def codec(m: Target, kind: str, real: str, width: int) -> Codec:
     form = CODECS[kind]
     if form.widen is None:
         if kind == real:
-            return form._replace(widen=m.adopt(same), narrow=m.adopt(same))
+            return form._replace(widen=m.compile_tree(same), narrow=m.compile_tree(same))
         return form._replace(widen=each(m, cast(m, REALS[real]), width), narrow=each(m, cast(m, REALS[kind]), width))
-    to, widen, narrow = REALS[real], m.adopt(form.widen), m.adopt(form.narrow)
-    stochastic = form.stochastic and m.adopt(form.stochastic)
+    to, widen, narrow = REALS[real], m.compile_tree(form.widen), m.compile_tree(form.narrow)
+    stochastic = form.stochastic and m.compile_tree(form.stochastic)
     if real == "f64":
-        odd = m.adopt(codecs_cuda.odd)
+        odd = m.compile_tree(codecs_cuda.round_to_odd)
         narrow, stochastic = after(m, odd, narrow), stochastic and after(m, odd, stochastic)
     return form._replace(
         widen=each(m, after(m, widen, cast(m, to)), width), narrow=each(m, narrow, width), stochastic=stochastic
@@ -112,7 +112,7 @@ def reader(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
     size, form = u8(column.size), codec(m, column.kind, c.real, width)
     read, widen = m.load(form.word, width), form.widen
     if column.rounding == "remainder":
-        low, joined, transpose = c.addresses - 1, m.adopt(codecs_cuda.joined), m.transpose
+        low, joined, transpose = c.addresses - 1, m.compile_tree(codecs_cuda.joined), m.transpose
         join = each(m, m.jit(lambda pair: joined(pair[0], pair[1])), width)
         return m.jit(lambda a, i: join(transpose((read(a[k] + i * size), read(a[low] + i * size)))))
     return m.jit(lambda a, i: widen(read(a[k] + i * size)))
@@ -126,7 +126,7 @@ def writer(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
         return stochastic_writer(m, column, k, form, width)
     if column.rounding == "remainder":
         low = c.addresses - 1
-        top, bottom = each(m, m.adopt(codecs_cuda.upper), width), each(m, m.adopt(codecs_cuda.lower), width)
+        top, bottom = (each(m, m.compile_tree(f), width) for f in (codecs_cuda.upper, codecs_cuda.lower))
 
         def split(a, i, values, tensor, noise):  # type: ignore[no-untyped-def]
             put(a[k] + i * size, top(values))
@@ -142,7 +142,7 @@ def writer(m: Target, column: Operand, k: int, c: Variant, width: int) -> Any:
 
 def stochastic_writer(m: Target, column: Operand, k: int, form: Codec, width: int) -> Any:
     """Return the writer of a column that is rounded by random bits: those of element i are philox.py's."""
-    put, words, half = m.store(form.word, width), m.adopt(codecs_cuda.words), m.adopt(codecs_cuda.half)
+    put, words, half = m.store(form.word, width), m.compile_tree(codecs_cuda.words), m.compile_tree(codecs_cuda.half)
     size, number, rounded = u8(column.size), column.number, form.stochastic
     order = m.pick(tuple(i ^ number >> 1 for i in range(4)))
     first, second = (u4(16), u4(0)) if number & 1 else (u4(0), u4(16))  # how far the bits of two neighbours stand

@@ -114,14 +114,14 @@ def element(m: Target, c: Variant) -> Any:
     if c.shrink is not None:
         chain = m.jit(shrunk(chain, ScalarLayout(c).shrink_factor))
     if c.ema is not None:
-        chain = m.jit(averaged(chain, m.adopt(flush), len(c.read) - 1))
+        chain = m.jit(averaged(chain, m.compile_tree(flush), len(c.read) - 1))
     return m.jit(doubled(chain)) if c.shadow is not None else chain
 
 
 def weights(m: Target, c: Variant) -> Any:
     """Return the stages up to the proximal forms by element: from columns and scalars to the new p and states."""
     assert c.rule is not None
-    rule, gradient, places = m.adopt(c.rule.element()), gradient_stages(m, c), ScalarLayout(c)
+    rule, gradient, places = m.compile_tree(c.rule.element()), gradient_stages(m, c), ScalarLayout(c)
     states, rule_scalars = m.pick(tuple(places_of(c))), m.pick((*places.rule, *[DECAY] * c.rule.decays))
     kept = m.pick((0, *(1 + k for k, state in enumerate(c.states) if state is not None)))
     lags, lag = c.lagging, places.lag
@@ -148,15 +148,15 @@ def weights(m: Target, c: Variant) -> Any:
 def proximal(m: Target, c: Variant, rule: Rule) -> Any:
     """Return the function of what the rule returns and the scalars that returns p after the proximal forms."""
     places = ScalarLayout(c)
-    if c.uniform:
+    if c.scalar_prox_step:
         at = places.step
         step = m.jit(lambda new, s: s[at])
     else:
         names = [state.name for state in rule.states]
-        given = rule.steps_arguments
+        given = rule.prox_steps_arguments
         count = sum(name in names for name in given)
         scalars = dict(zip(rule.scalar_names, places.rule, strict=True), step=places.step)
-        form = m.adopt(rule.element("steps"))
+        form = m.compile_tree(rule.element("steps"))
         of_states = m.pick(
             tuple(None if c.states[names.index(x)] is None else 1 + names.index(x) for x in given[:count])
         )
@@ -164,7 +164,7 @@ def proximal(m: Target, c: Variant, rule: Rule) -> Any:
         step = m.jit(lambda new, s: form(*of_states(new), *of_scalars(s)))
     chain = m.jit(lambda p, step, s: p)
     for penalty, coefficients in zip(c.proxes, places.proxes, strict=True):
-        chain = m.jit(nearest(chain, m.adopt(penalty.element("prox")), m.pick(coefficients)))
+        chain = m.jit(nearest(chain, m.compile_tree(penalty.element("prox")), m.pick(coefficients)))
     return m.jit(lambda new, s: chain(new[0], step(new, s), s))
 
 
@@ -224,7 +224,7 @@ def gradient_stages(m: Target, c: Variant) -> Any:
     if c.clip:
         chain = m.jit(clipped(chain))
     for penalty, coefficients in zip(c.penalties, places.penalties, strict=True):
-        chain = m.jit(penalised(chain, m.adopt(penalty.element("gradient")), m.pick(coefficients)))
+        chain = m.jit(penalised(chain, m.compile_tree(penalty.element("gradient")), m.pick(coefficients)))
     for factor in places.slope_factors:
         chain = m.jit(sloped(chain, factor))
     return chain

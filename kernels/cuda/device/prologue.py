@@ -80,14 +80,14 @@ def field(before: Any, hyper: Hyper, first: int, count: int, absent: bool) -> An
     return lambda x: (*before(x), x[first])
 
 
-def prepare(m: Target, rule: Rule, limited: bool, absent: tuple[str, ...] = (), picked: bool = False) -> Any:
+def prepare(m: Target, rule: Rule, limited: bool, absent: tuple[str, ...] = (), by_index: bool = False) -> Any:
     """Return the body of the kernel: ``body(thread, threads, given, info, call, progress, result, partial, scratch)``.
 
-    ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``. ``picked`` is a step of some
-    rows of one tensor, whose norm is that of the sums of all leaves.
+    ``thread`` counts through the grid; with ``limited`` there is one block of ``threads``. ``by_index`` is a step of
+    some rows of one tensor, whose norm is that of the sums of all leaves.
     """
-    advance, norm, large = counter(m, rule, absent, picked), measure(m), large_tensors(m)
-    clip = m.adopt(reductions.clip_factor)
+    advance, norm, large = counter(m, rule, absent, by_index), measure(m), large_tensors(m)
+    clip = m.compile_tree(reductions.clip_factor)
     number, word, pair, put = m.load("f64"), m.load("u64"), m.load("u64", 2), m.store("f64")
     put_word, one_u4, sync = m.store("u64"), m.store("u32"), m.sync
 
@@ -98,7 +98,7 @@ def prepare(m: Target, rule: Rule, limited: bool, absent: tuple[str, ...] = (), 
             (largest,) = number(call)
             whole, skipped = norm(thread, threads, call, result, partial, scratch)
             factor = clip(whole, largest)
-            if not picked:
+            if not by_index:
                 large(thread, threads, u8(count), given, info, partial, scratch)
         i = u8(thread)
         while i < u8(count):
@@ -123,7 +123,7 @@ def prepare(m: Target, rule: Rule, limited: bool, absent: tuple[str, ...] = (), 
 def measure(m: Target) -> Any:
     """Return the function that folds all leaves and returns the norm, and whether to skip."""
     fold, number, word, put = grad_norm.fold(m), m.load("f64"), m.load("u64"), m.store("f64")
-    root = m.adopt(sqrt)
+    root = m.compile_tree(sqrt)
 
     def measured(thread, threads, call, result, partial, scratch):  # type: ignore[no-untyped-def]
         (leaves,) = number(call + u8(32))
@@ -169,7 +169,7 @@ def large_tensors(m: Target) -> Any:
 def tensor_norm(m: Target) -> Any:
     """Return the function of a thread that returns the norm of tensor ``i``, from the sum above or from its leaves."""
     fold = grad_norm.fold(Unsynchronised(m))
-    root, number = m.adopt(sqrt), m.load("f64")
+    root, number = m.compile_tree(sqrt), m.load("f64")
 
     def norm(i, count, leaf, leaves, partial, scratch):  # type: ignore[no-untyped-def]
         if leaves > u8(SMALL):
@@ -195,10 +195,10 @@ class Unsynchronised:
         self.sync = m.jit(lambda: None)
 
 
-def counter(m: Target, rule: Rule, absent: tuple[str, ...], picked: bool) -> Any:
+def counter(m: Target, rule: Rule, absent: tuple[str, ...], by_index: bool) -> Any:
     """Return the function that counts a step of tensor ``i`` and writes its row."""
     read, size = hypers(m, rule, absent)
-    compute, powered, clip = m.adopt(rule.scalars), m.adopt(power), m.adopt(reductions.clip_factor)
+    compute, powered, clip = m.compile_tree(rule.scalars), m.compile_tree(power), m.compile_tree(reductions.clip_factor)
     own_norm = tensor_norm(m)
     both, four, pair = m.load("f64", 2), m.load("u64", 4), m.load("u64", 2)
     seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
@@ -214,8 +214,8 @@ def counter(m: Target, rule: Rule, absent: tuple[str, ...], picked: bool) -> Any
         total, largest = both(at)
         if limited:
             scale = total
-            total = scale * (factor * clip(whole * factor, largest)) if picked else scale * factor
-            if not picked and largest != f8(np.inf):
+            total = scale * (factor * clip(whole * factor, largest)) if by_index else scale * factor
+            if not by_index and largest != f8(np.inf):
                 norm = own_norm(i, tensors, leaf, leaves, partial, scratch)
                 total = total * clip(norm * (scale if scale > f8(0) else -scale) * factor, largest)
         bound, decay = both(at + u8(16))

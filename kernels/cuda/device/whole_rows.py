@@ -1,7 +1,7 @@
 """The step on the GPU where a stage needs whole rows, or where it takes some rows of a tensor only.
 
 A block takes a few rows of one tensor (``chunks``: the first row, and tensor * 2^32 + number of rows; the first place
-in ``picks`` and their number where rows are picked). Short rows go to a team of 32 threads each, long ones to all
+in ``picks`` and their number where rows are by_index). Short rows go to a team of 32 threads each, long ones to all
 threads. The sum of the squares of a row is that of the tree of reductions.py: 8 threads have 4 neighbouring lanes each
 of a leaf, and so read 4 elements at a time. Where the new weights are shrunk by their own norm, they are computed
 twice, once for the sum and once to be stored: so nothing is kept between, whatever the length of the row.
@@ -132,7 +132,7 @@ def placed(m: Target, c: Variant) -> Any:
     """Return the function of (where, k, length) that returns row ``k``: addresses, first element, head.
 
     ``where`` has addresses, the first aligned element, picks, the first row. The address of g is moved, so that a
-    picked row finds its gradient where a dense one would have it; where it was moved by no whole vectors, none is
+    by_index row finds its gradient where a dense one would have it; where it was moved by no whole vectors, none is
     aligned.
     """
     pair, size, ahead, wide = m.load("u64", 2), u8(c.g.size), head(m, c.width), u8(c.width)
@@ -141,14 +141,14 @@ def placed(m: Target, c: Variant) -> Any:
         a, first, _, begin = where
         return a, (begin + k) * length, ahead(first, (begin + k) * length)
 
-    def picked(where, k, length):  # type: ignore[no-untyped-def]
+    def by_index(where, k, length):  # type: ignore[no-untyped-def]
         a, first, picks, begin = where
         row, at = pair(picks + (begin + k) * u8(16))
         moved = (at - row) * length
         first = first if moved & (wide - u8(1)) == u8(0) else wide
         return (a[0], a[1] + moved * size, *a[2:]), row * length, ahead(first, row * length)
 
-    return m.jit(picked if c.picked else dense)
+    return m.jit(by_index if c.by_index else dense)
 
 
 def missed(m: Target, c: Variant) -> Any:
@@ -242,7 +242,7 @@ def set_slopes(m: Target, c: Variant, places: ScalarLayout) -> Any:
     """Return the function that makes the factors of the gradients of each row, from its sum."""
     chain = m.jit(lambda kept, q, at, size, s: None)
     for k, (penalty, coefficients) in enumerate(zip(c.slopes, places.slopes, strict=True)):
-        form = doubles(m, m.adopt(penalty.element("slope")), m.pick(coefficients), len(coefficients))
+        form = doubles(m, m.compile_tree(penalty.element("slope")), m.pick(coefficients), len(coefficients))
         chain = m.jit(assigned(chain, form, k))
     return over_rows(m, chain, factors(c))
 
@@ -252,7 +252,7 @@ def set_shrink(m: Target, c: Variant, places: ScalarLayout) -> Any:
     chain = m.jit(lambda kept, q, at, size, s: None)
     if c.shrink is not None:
         own = (places.step, *places.shrink)
-        form = doubles(m, m.adopt(c.shrink.element("shrink")), m.pick(own), len(own))
+        form = doubles(m, m.compile_tree(c.shrink.element("shrink")), m.pick(own), len(own))
         chain = m.jit(assigned(chain, form, len(c.slopes)))
     return over_rows(m, chain, factors(c))
 
