@@ -59,7 +59,7 @@ cdef fits(i, cnp.ndarray to, cnp.ndarray a):
 
 
 cdef class Guard:
-    """One thing at a time: a step, or a change of what is stepped. In C, so that Ctrl-C cannot leave it shut."""
+    """Non-reentrant guard around a step or a mutation; in C, so that Ctrl-C cannot leave it locked."""
     cdef str what, block
     cdef int busy                   # in the middle of something: 1 and as many as `forked` was; or 0
     cdef bint lent                  # the parameters hold something else for a while: nothing may be done until then

@@ -1,4 +1,4 @@
-"""Checks of what a function is given: each raises TypeError or ValueError, or returns what the code behind it takes."""
+"""Argument validation: each function returns the checked value, or raises TypeError or ValueError."""
 
 from __future__ import annotations
 

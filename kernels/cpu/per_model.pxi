@@ -1,4 +1,4 @@
-# A tile function called once for each of several models, which no split of rows fits: whole epochs.
+# Run one tile function per model, models in parallel: whole epochs, whose rows cannot be split among threads.
 cdef enum:
     MAX_GIVEN = 16                  # arrays, and sizes
 

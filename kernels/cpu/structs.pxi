@@ -52,13 +52,13 @@ cdef struct Type:                   # a row of codecs.TYPES, of the same number
     bint grad[2]                    # may hold gradients of a parameter computed in float32, in float64
     bint state[2]
 
-cdef struct Tensor:                 # all threads read it, and wait for what one has written: a step writes what it must
+cdef struct Tensor:                 # read by every thread: keep writes off this struct (false sharing)
     char* data[MAX_ARRAYS]          # p, g (another array each step; NULL: skipped), states... (NULL: off)
     unsigned char kind[MAX_ARRAYS]
     unsigned char size[MAX_ARRAYS]  # of an element
     bint f64, needs_codec                 # computed in float64; some array but g is stored as another type
     int in_rule                      # BF16_P: it is bfloat16, and nothing is made of it; BF16_STATES: none is not
-    bint aliases_4k                    # g is read, modulo 4096, where p or a state was written just before
+    bint aliases_4k                    # 4K aliasing between g and p or a state
     void* p                         # the parameter and its dtype as they were when the plan was made
     void* descr
     Py_ssize_t n, work              # n: elements; work: the number of its Work and of its StepCount

@@ -1,4 +1,4 @@
-# The memory of all tensors of an optimizer: what lies where, and whether it is still so.
+# The tensors of an optimizer: record where their arrays lie, check at each step that they still do.
 cdef struct Interval:
     uintptr_t low, high
     Py_ssize_t tensor

@@ -1,4 +1,4 @@
-"""The tables that the kernels of a plan read: which tensor, which elements, which addresses. Written on the host."""
+"""Layout of the tables that kernels read, written on the host: which tensor, which elements, which addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an optimizer is made of: groups, arrays and the plan that steps them."""
+"""The immutable bundle of groups, arrays and plan that an optimizer swaps as a whole."""
 
 from __future__ import annotations
 

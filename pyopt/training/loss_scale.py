@@ -1,4 +1,4 @@
-"""Loss scaling for gradients in low precision: as large as the gradients allow, found by trying."""
+"""Dynamic loss scaling for gradients in low precision: grow until overflow, then back off."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ def test_every_rule_says_how_far_it_goes(rule):
 
 def test_every_rule_with_a_step_of_its_own_is_fitted():
     """Where the step is lr, as for Lion, the fit would say nothing."""
-    plain = next(field.default for field in fields(Rule) if field.name == "step")
+    plain = next(field.default for field in fields(Rule) if field.name == "prox_step")
     fitted = {cls.rule.kernel for cls, _, _ in FITS.values()}
     for rule in RULES.values():
         own = rule.prox_steps is not None or rule.prox_step is not plain

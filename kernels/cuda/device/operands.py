@@ -1,4 +1,4 @@
-"""Columns: the arrays beside the elements of a tensor, read into the compute type and written back from it."""
+"""Operands: load the arrays of a tensor into the compute type, store them back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GPU computes before a step: norm and clip factors, step counts and carries, and the scalars of each tensor.
+"""Step prologue on the device: gradient norm, clip factors, step counts, carries, and the scalars of each tensor.
 
 Float64 throughout, by the functions that the CPU engine calls, so that no number depends on the device. One thread
 serves one tensor. Where a norm is needed, all run in one block, which folds the leaves first.

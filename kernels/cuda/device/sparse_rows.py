@@ -1,4 +1,4 @@
-"""What a step of some rows needs on the GPU besides ``whole_rows.py``: sums of their gradients, and notes of decay."""
+"""Row-sparse step: sum duplicate gradients, track deferred decay; ``whole_rows.py`` does the rest."""
 
 from __future__ import annotations
 
