@@ -19,7 +19,7 @@ FAMILIES = ("rules", "penalties", "losses")  # the folders that may hold X_eleme
 CONSTANTS = {"zero": "0", "one": "1", "half": "0.5"}  # of the type of their argument
 CALLS = {
     **dict.fromkeys(CONSTANTS, 1), "double": 1, "exp": 1, "exp_any": 1, "flush": 1, "gate": 2, "log": 1, "log1p": 1,
-    "magnitude": 1, "maximum": 2, "relu": 1, "sign": 1, "soft": 2, "sqrt": 1,
+    "magnitude": 1, "maximum": 2, "relu": 1, "sign": 1, "soft": 2, "sqrt": 1, "weighted": 2,
 }  # fmt: skip
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 RESERVED = {"i", "arrays", "scalars", "sizes", "bits", "bits2"}  # variables of the loops

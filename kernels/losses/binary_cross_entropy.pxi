@@ -16,4 +16,4 @@ cdef void binary_cross_entropy(const real* logits, const real* target, const rea
         down = positive * e if x > 0 else positive      # and pos_weight target sigmoid(-logits)
         gradient[i] = factor * ((up - down) / (one + e))
         up = negative if x > 0 else positive
-        terms[i] = <double>((positive + negative) * soft[i] + up * magnitude(x))
+        terms[i] = <double>((positive + negative) * soft[i] + weighted(up, magnitude(x)))

@@ -7,7 +7,8 @@
     gradient = (1 - target) sigmoid(logits) - pos_weight target sigmoid(-logits)
 
 With e = exp(-abs(logits)) in [0, 1], -ln sigmoid(x) is max(-x, 0) + ln(1 + e), and sigmoid(x) is 1 / (1 + e) for x > 0
-and e / (1 + e) else: no logit overflows, and for a target of 0 or 1 nothing cancels.
+and e / (1 + e) else: no logit overflows, and for a target of 0 or 1 nothing cancels. What has weight 0 adds 0, also at
+an infinite logit.
 
 Ranges: logits and target of one shape and storage type, C-contiguous; pos_weight a number or an array of
 the shape of the last axes of logits, finite and >= 0. TypeError or ValueError else. Targets are probabilities; as in
@@ -28,7 +29,7 @@ https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
 
 import numpy as np
 
-from ..numerics.elementary import exp, log1p, magnitude
+from ..numerics.elementary import exp, log1p, magnitude, weighted
 
 
 def scalars(scale):
@@ -42,5 +43,5 @@ def reference(logits, target, pos_weight, factor, one):
     up = np.where(logits > 0, negative, negative * e)
     down = np.where(logits > 0, positive * e, positive)
     wrong = np.where(logits > 0, negative, positive)
-    terms = (positive + negative) * log1p(e) + wrong * magnitude(logits)
+    terms = (positive + negative) * log1p(e) + weighted(wrong, magnitude(logits))
     return terms.astype(np.float64), factor * ((up - down) / (one + e))

@@ -1,4 +1,4 @@
-from ..numerics.elementary_element import double, exp, log1p, magnitude, zero
+from ..numerics.elementary_element import double, exp, log1p, magnitude, weighted, zero
 
 
 def binary_cross_entropy(logits, target, pos_weight, /, factor, one):
@@ -8,5 +8,5 @@ def binary_cross_entropy(logits, target, pos_weight, /, factor, one):
     up = negative if logits > zero(logits) else negative * e  # over 1 + e these are (1 - target) sigmoid(logits)
     down = positive * e if logits > zero(logits) else positive  # and pos_weight target sigmoid(-logits)
     wrong = negative if logits > zero(logits) else positive
-    term = (positive + negative) * log1p(e) + wrong * magnitude(logits)
+    term = (positive + negative) * log1p(e) + weighted(wrong, magnitude(logits))
     return double(term), factor * ((up - down) / (one + e))

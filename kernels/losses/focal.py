@@ -14,7 +14,8 @@ with alpha_t = alpha for a target of 1 and 1 - alpha for 0; 1 for both where alp
 
 The power is exp(gamma ln(1 - p)) with our own exp and log, for any gamma: -ln(1 - p) is max(u, 0) + ln(1 + exp(-|u|)),
 and the power is within 3 + 4 a ulp, where a = -gamma ln(1 - p): some ulp where the example counts, more only as the
-power vanishes. It is 0 where a is above 87 (float32) or 708 (float64).
+power vanishes. It is 0 where a is above 87 (float32) or 708 (float64). At infinite logits
+loss and gradient are their limits.
 
 Ranges: logits and target of one shape and storage type, C-contiguous; targets 0 or 1, which takes one read
 of them before the pass; alpha None or in [0, 1]; gamma finite and >= 0. TypeError or ValueError else.
@@ -33,7 +34,7 @@ https://arxiv.org/abs/1708.02002
 
 import numpy as np
 
-from ..numerics.elementary import exp, log1p, magnitude, relu
+from ..numerics.elementary import exp, log1p, magnitude, relu, weighted
 
 LABELS = (0.0, 1.0)
 
@@ -52,5 +53,5 @@ def reference(logits, target, factor, positive, negative, gamma, one):
     p = np.where(u > 0, r, e * r)
     q = np.where(u > 0, e * r, r)
     miss = relu(-u) + log
-    f = (target * positive + (one - target) * negative) * exp(-(gamma * (relu(u) + log)))
-    return (f * miss).astype(np.float64), -factor * (s * (f * (gamma * (p * miss) + q)))
+    f = (target * positive + (one - target) * negative) * exp(-weighted(gamma, relu(u) + log))
+    return weighted(f, miss).astype(np.float64), -factor * (s * (f * (gamma * weighted(p, miss) + q)))

@@ -9,7 +9,8 @@ r"""Poisson: the negative log-likelihood of counts whose rate is exp(log_rate).
 Ranges: log_rate and target of one shape and storage type, C-contiguous. TypeError or ValueError else.
 Deviations: as PoissonNLLLoss of torch with log_input; the constant ln(target!) is left out, which torch calls
 full=False. The rate is within 1.1 ulp, 0 for log_rate below -87 (float32) or -708 (float64), and inf where it has no
-finite value in that dtype: above 88.72 or 709.78. The rest of a term is float64.
+finite value in that dtype: above 88.72 or 709.78. The rest of a term is float64; a count of 0 adds 0
+to it, also at an infinite log_rate.
 Source: J. Nelder, R. Wedderburn, "Generalized linear models", 1972, https://doi.org/10.2307/2344614
 
 >>> import numpy as np, pyopt
@@ -22,7 +23,7 @@ Source: J. Nelder, R. Wedderburn, "Generalized linear models", 1972, https://doi
 
 import numpy as np
 
-from ..numerics.elementary import exp_any
+from ..numerics.elementary import exp_any, weighted
 
 
 def scalars(scale):
@@ -31,5 +32,5 @@ def scalars(scale):
 
 def reference(log_rate, target, factor):
     e = exp_any(log_rate)
-    terms = e.astype(np.float64) - target.astype(np.float64) * log_rate.astype(np.float64)
+    terms = e.astype(np.float64) - weighted(target.astype(np.float64), log_rate.astype(np.float64))
     return terms, factor * (e - target)

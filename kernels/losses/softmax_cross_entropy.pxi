@@ -58,15 +58,15 @@ cdef inline real lane_dot(const real* x, const real* z, real top, Py_ssize_t n) 
         lane[j] = 0
     while k + 128 <= n:
         for j in range(32):
-            lane[j] = (((lane[j] + x[k + j] * (z[k + j] - top)) + x[k + 32 + j] * (z[k + 32 + j] - top))
-                       + x[k + 64 + j] * (z[k + 64 + j] - top)) + x[k + 96 + j] * (z[k + 96 + j] - top)
+            lane[j] = (((lane[j] + weighted(x[k + j], z[k + j] - top)) + weighted(x[k + 32 + j], z[k + 32 + j] - top))
+                       + weighted(x[k + 64 + j], z[k + 64 + j] - top)) + weighted(x[k + 96 + j], z[k + 96 + j] - top)
         k += 128
     while k + 32 <= n:
         for j in range(32):
-            lane[j] = lane[j] + x[k + j] * (z[k + j] - top)
+            lane[j] = lane[j] + weighted(x[k + j], z[k + j] - top)
         k += 32
     for j in range(n - k):
-        lane[j] = lane[j] + x[k + j] * (z[k + j] - top)
+        lane[j] = lane[j] + weighted(x[k + j], z[k + j] - top)
     return lane_sum(lane, 32)
 
 
@@ -84,10 +84,10 @@ cdef void softmax_cross_entropy(const real* logits, const int64_t* target, const
         for i in range(n):
             top = highest(z + i * classes, classes)
             label = max(0, target[first + i])
-            terms[first + i] = <double>hot[first + i] * (<double>z[i * classes + label] - <double>top)
+            terms[first + i] = weighted(<double>hot[first + i], <double>z[i * classes + label] - <double>top)
             if smooth:
                 c = lane_dot(share, z + i * classes, top, classes)
-                terms[first + i] = terms[first + i] + <double>weight[first + i] * <double>c
+                terms[first + i] = terms[first + i] + weighted(<double>weight[first + i], <double>c)
             if classes < 64:                # short rows: one loop over all of them, below
                 for j in range(classes):
                     d[i * classes + j] = z[i * classes + j] - top
@@ -142,6 +142,7 @@ cdef void softmax_cross_entropy_soft(const real* logits, const real* target, con
         c = (f * all) / total
         for j in range(classes):
             d[j] = d[j] * c - f * (y[j] * keep[j] + share[j])
+        dot = dot if weight[i] != 0 else 0      # a NaN still comes from total
         terms[i] = <double>weight[i] * (<double>all * log(<double>total) - <double>dot)
         z += classes
         y += classes

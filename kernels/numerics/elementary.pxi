@@ -70,6 +70,11 @@ cdef inline real gate(real x, real y) noexcept nogil:
     return 0 if x <= 0 else y
 
 
+cdef inline real weighted(real weight, real x) noexcept nogil:
+    cdef real y = weight * x
+    return 0 if weight == 0 else y
+
+
 cdef inline real exp_core(real x, real* power) noexcept nogil:
     """e^r, where x = k ln 2 + r, as a polynomial; the low bits of `power` hold the integer k."""
     cdef real k, r, y, z, magic

@@ -19,7 +19,7 @@ from ..native import enter_mode, leave_mode, power
 
 __all__ = [
     "exp", "exp_any", "flush", "gate", "ieee", "log", "log1p", "magnitude", "maximum", "power", "relu", "sign", "soft",
-    "sqrt",
+    "sqrt", "weighted",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -75,6 +75,11 @@ def relu(x: Array) -> Array:
 def gate(x: Array, y: Array) -> Array:
     """``y``, or 0 where ``x`` is 0 or below."""
     return np.where(x <= 0, y.dtype.type(0), y)
+
+
+def weighted(weight: Array, x: Array) -> Array:
+    """``weight`` times ``x``, and 0 where the weight is 0 whatever ``x`` is: 0 log 0 is 0."""
+    return np.where(weight == 0, x.dtype.type(0), weight * x)
 
 
 _LN2 = {4: (0.693359375, -2.12194440e-4), 8: (0.693147180369123816490, 1.90821492927058770002e-10)}

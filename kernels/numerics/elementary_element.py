@@ -70,6 +70,11 @@ def gate(x, y):
     return type(y)(0) if x <= 0 else y
 
 
+def weighted(weight, x):
+    y = weight * x
+    return type(x)(0) if weight == 0 else y
+
+
 def double(x):
     return np.float64(x)
 

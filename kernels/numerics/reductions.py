@@ -72,13 +72,15 @@ def clip_factor(norm: float, largest: float) -> float:
 def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Sequence[float]) -> np.ndarray[Any, Any]:
     """Return ``function(squares, size, *scalars)`` of each row, in p's dtype and shaped to multiply with ``p``.
 
-    ``squares`` is the sum of the squares of a row of ``size`` elements; a row is what the first index selects.
+    ``squares`` is the sum of the squares of a row of ``size`` elements; a row is what the first index selects. The
+    scalars are rounded to p's dtype and given as Python's floats: beside those, NumPy's would round to float32.
     """
     real = p.dtype.type
+    rounded = [float(real(x)) for x in scalars]
     count = len(p) if p.ndim else 1
     size = max(1, p.size // max(1, count))
     sums = [pairwise_sum(squares(row)) for row in p.reshape(count, -1)] if p.size else [0.0] * count
-    factors = [real(function(x, size, *map(real, scalars))) for x in sums]
+    factors = [real(function(x, size, *rounded)) for x in sums]
     return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
 
 

@@ -34,14 +34,14 @@ class GroupLasso(Penalty):
 
     @staticmethod
     def row_terms(squares, size, alpha):
-        return float(alpha) * sqrt(size) * sqrt(squares)
+        return alpha * sqrt(size) * sqrt(squares)
 
     @staticmethod
     def slope(squares, size, alpha):
-        return float(alpha) * sqrt(size) / sqrt(squares) if squares > 0 else 0.0
+        return alpha * sqrt(size) / sqrt(squares) if squares > 0 else 0.0
 
     @staticmethod
     def shrink(squares, size, step, alpha):
-        threshold = float(step) * float(alpha) * sqrt(size)
+        threshold = step * alpha * sqrt(size)
         norm = sqrt(squares)
         return 0.0 if norm <= threshold else 1.0 - threshold / norm

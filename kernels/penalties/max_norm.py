@@ -33,4 +33,4 @@ class MaxNorm(Projection):
     @staticmethod
     def shrink(squares, size, step, radius):
         norm = sqrt(squares)
-        return float(radius) / norm if norm > radius else 1.0
+        return radius / norm if norm > radius else 1.0

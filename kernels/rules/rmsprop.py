@@ -4,7 +4,7 @@
 
     v_t &= alpha * v_{t-1} + (1 - alpha) * g_t^2
 
-    m_t &= m_{t-1} + (1 - alpha) * (g_t - m_{t-1})           if centered; then v_t - m_t^2 stands for v_t below
+    m_t &= m_{t-1} + (1 - alpha) * (g_t - m_{t-1})           if centered; then max(v_t - m_t^2, 0) stands for v_t below
 
     b_t &= momentum * b_{t-1} + g_t / (sqrt(v_t) + eps)
 
@@ -12,7 +12,8 @@
 
 States: square_avg; grad_avg, where centered; momentum_buffer, where momentum is not 0 (each of p's shape, starts at 0).
 Ranges: lr, eps, weight_decay, momentum >= 0; alpha in [0, 1). ValueError else.
-Deviations: none from torch.optim.RMSprop, whose alpha may reach 1, where nothing is ever learned.
+Deviations: from torch.optim.RMSprop, whose alpha may reach 1, where nothing is ever learned, and whose v_t - m_t^2 may
+be rounded to less than 0 where gradients hardly change: the square root is NaN there, and 0 here.
 Source: G. Hinton, N. Srivastava, K. Swersky, "Neural networks for machine learning, lecture 6e", 2012,
 https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; centered: A. Graves, "Generating
 sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850
@@ -28,7 +29,7 @@ sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850
 from math import inf
 
 from ..hyper import Hyper
-from ..numerics.elementary import flush, sqrt
+from ..numerics.elementary import flush, relu, sqrt
 from ..spec import Rule, State
 
 
@@ -39,7 +40,7 @@ def scalars(h, t, carry):
 def reference(p, g, square_avg, grad_avg, momentum_buffer, lr, alpha, one_minus_alpha, eps, momentum):
     v = alpha * square_avg + one_minus_alpha * (g * g)
     m = None if grad_avg is None else grad_avg + one_minus_alpha * (g - grad_avg)
-    direction = g / (sqrt(v if m is None else v - m * m) + eps)
+    direction = g / (sqrt(v if m is None else relu(v - m * m)) + eps)
     if momentum_buffer is None:
         return p - lr * direction, flush(v), None if m is None else flush(m), None
     b = momentum * momentum_buffer + direction
@@ -51,7 +52,7 @@ def step(h):
 
 
 def steps(square_avg, grad_avg, eps, step):
-    return step / (sqrt(square_avg if grad_avg is None else square_avg - grad_avg * grad_avg) + eps)
+    return step / (sqrt(square_avg if grad_avg is None else relu(square_avg - grad_avg * grad_avg)) + eps)
 
 
 RULE = Rule(

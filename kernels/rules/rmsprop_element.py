@@ -1,4 +1,4 @@
-from ..numerics.elementary_element import flush, sqrt
+from ..numerics.elementary_element import flush, relu, sqrt
 
 
 def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, /, lr, alpha, one_minus_alpha, eps, momentum):
@@ -9,7 +9,7 @@ def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, /, lr, alpha, one_minus
     else:
         centre = grad_avg + one_minus_alpha * (g - grad_avg)
         m = flush(centre)
-        direction = g / (sqrt(v - centre * centre) + eps)
+        direction = g / (sqrt(relu(v - centre * centre)) + eps)
     if momentum_buffer is None:
         return p - lr * direction, flush(v), m, None
     b = momentum * momentum_buffer + direction
@@ -19,4 +19,4 @@ def rmsprop(p, g, square_avg, grad_avg, momentum_buffer, /, lr, alpha, one_minus
 def rmsprop_steps(square_avg, grad_avg, /, eps, step):
     if grad_avg is None:
         return step / (sqrt(square_avg) + eps)
-    return step / (sqrt(square_avg - grad_avg * grad_avg) + eps)
+    return step / (sqrt(relu(square_avg - grad_avg * grad_avg)) + eps)

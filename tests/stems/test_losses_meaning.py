@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from pyopt.kernels import loss as stages
 from pyopt.kernels.losses import ELEMENTWISE
-from support.helpers import refused, same_bits, tame
-from support.losses import KNOWN, LN2, OPTIONS, call, inputs, labels
+from support.helpers import on_one, refused, same_bits, tame
+from support.losses import AT_INFINITY, KNOWN, LN2, OPTIONS, call, inputs, labels, softmax_reference
 
 TOLERANCE = {np.float32: dict(rtol=2e-5, atol=2e-6), np.float64: dict(rtol=1e-12, atol=1e-14)}
 EVERY = [*sorted(ELEMENTWISE), "softmax_cross_entropy"]
@@ -148,6 +149,33 @@ def test_known_values(name, x, y, options, value, gradient):
     assert got[0] == pytest.approx(value, rel=2e-15)
     if gradient is not None:
         np.testing.assert_allclose(got[1], gradient, rtol=2e-15, atol=1e-16)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("name", "x", "y", "options", "values", "gradient"), AT_INFINITY)
+def test_zero_times_the_logarithm_of_zero(isa, dtype, name, x, y, options, values, gradient):
+    options = {key: np.array(value, dtype) if isinstance(value, list) else value for key, value in options.items()}
+    x, y = np.array(x, dtype), np.array(y) if isinstance(y[0], int) else np.array(y, dtype)
+    got = call(name, x, y, "none", **options)
+    np.testing.assert_allclose(got[0], values, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(got[1], gradient, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+    if name == "softmax_cross_entropy":
+        want = softmax_reference(x, y, "none", **options)
+    else:
+        more = [np.full_like(x, options.pop("pos_weight"))] if "pos_weight" in options else []
+        want = stages.reference(name, (x, y, *more), 1.0, options)[1:]
+        form = on_one("losses", name, name)
+        scalars = [dtype(s) for s in ELEMENTWISE[name].scalars(1.0, **options)]
+        for i in range(len(x)):
+            same_bits(np.array(form(x[i], y[i], *(a[i] for a in more), *scalars)[0], dtype), want[0][i])
+    for a, b in zip(got, want, strict=True):
+        same_bits(a, b)
+
+
+def test_the_loss_of_a_sure_row_is_rounded_as_a_sum_near_1(dtype):
+    value, gradient = call("softmax_cross_entropy", np.array([[0.0, 20.7]], dtype), np.array([1]), "sum")
+    assert value == pytest.approx(np.exp(-20.7), rel=1e-6) if dtype == np.float64 else value == gradient[0, 1] == 0
+    assert gradient[0, 0] == pytest.approx(np.exp(-20.7), rel=1e-5)
 
 
 def test_defaults_are_those_of_torch_and_of_the_papers():

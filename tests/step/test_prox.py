@@ -38,6 +38,19 @@ def steps_for(some):
     return [0.0, 1e-3, 0.3 * min(some.max_step(), 4.0), 0.999 * min(some.max_step(), 3.0)]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in PENALTIES.values() if hasattr(kind, "shrink")])
+def test_rows_at_the_norm_where_the_factor_changes(kind, dtype, isa):
+    """A norm that float32 would round to the bound is compared in float64: a row is scaled, or is not, everywhere."""
+    p = tame((2000, 4), np.float64)
+    p = (p / np.sqrt((p * p).sum(axis=1, keepdims=True))).astype(dtype)
+    outside = np.sqrt((p.astype(np.float64) ** 2).sum(axis=1)) > 1
+    assert 0 < outside.sum() < len(p)
+    some = kind(1.0 if kind is pyopt.MaxNorm else 0.5)  # either changes at a norm of 1, with a step of 1
+    options = {"lr": 1.0, "prox": some}
+    got, want = (run(RULES["sgd"], [p], [[np.zeros_like(p)]], by=by, **options) for by in (isa, "reference"))
+    same(got, want)
+
+
 # ---- the definition
 
 

@@ -76,14 +76,15 @@ def test_flush_replaces_subnormals_only(dtype):
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
 def test_numerics_on_one_number(dtype, compiled):
     """In the domain of each function; NaN and infinity are in all of them."""
-    names = ["sqrt", "sign", "maximum", "flush", "magnitude", "relu", "gate", "soft", "exp", "exp_any", "log1p", "log"]
+    names = ["sqrt", "sign", "maximum", "flush", "magnitude", "relu", "gate", "soft", "exp", "exp_any", "log1p", "log",
+             "weighted"]  # fmt: skip
     domain = {
         "exp": lambda x: -np.abs(x),
         "log1p": lambda x: np.where(np.abs(x) <= 1, np.abs(x), dtype(np.nan)),
         "log": lambda x: np.where(np.abs(x) < 1, 1 / np.abs(x), np.abs(x)).astype(np.float64),
     }
     for name in names:
-        arrays = [wild(3000, dtype, i) for i in range(2 if name in ("maximum", "gate", "soft") else 1)]
+        arrays = [wild(3000, dtype, i) for i in range(2 if name in ("maximum", "gate", "soft", "weighted") else 1)]
         arrays += [tame(300, dtype, i) * dtype(200) for i in range(len(arrays))]
         half = len(arrays) // 2
         arrays = [np.concatenate(pair) for pair in zip(arrays[:half], arrays[half:], strict=True)]

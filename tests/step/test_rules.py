@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from pyopt import L1
 from pyopt.kernels.cpu import isa as instruction_sets
+from pyopt.kernels.rules import RULES
 from support.helpers import EDGES, LARGE, everything, gradients, like, make, run, same, tame, variants, wild
 
 pytestmark = pytest.mark.devices
@@ -116,6 +118,17 @@ def test_subnormal_states_are_stored_as_zero(rule, dtype, isa):
     for name, value in run(rule, [p], grads, by=isa, **everything(rule)).items():
         if not name.startswith("p["):
             assert not ((np.abs(value) > 0) & (np.abs(value) < tiny)).any(), name
+
+
+@pytest.mark.parametrize("options", [{}, {"prox": L1(0.01)}], ids=["plain", "prox"])
+def test_centered_rmsprop_of_a_constant_gradient(dtype, isa, options):
+    """The variance comes out below 0 here, by rounding, from the 24th step on in float32 and the 45th in float64."""
+    p = np.zeros(1, dtype)
+    grads = [[np.full(1, 1e4, dtype)]] * 80
+    hypers = {"lr": 0.5, "alpha": 0.5, "eps": 10.0, "centered": True, **options}
+    got, want = (run(RULES["rmsprop"], [p], grads, by=by, **hypers) for by in (isa, "reference"))
+    same(got, want)
+    assert -80 * 500 <= got["p[0]"][0] < -20 * 500  # a step is lr * g / eps at the most, and soon comes close to it
 
 
 def test_a_step_moves_every_weight(rule, dtype, isa):

@@ -63,6 +63,41 @@ KNOWN = [
     ),
     ("softmax_cross_entropy", [[0.0, LN3]], [[0.5, 0.25]], {}, 0.5 * 2 * LN2 + 0.25 * (2 * LN2 - LN3), None),
 ]
+INF = np.inf
+SHARED = {"label_smoothing": 0.75, "class_weights": [0.0, 2.0, 4.0]}  # each class has a quarter of its weight
+# name, prediction, target, options, values, gradient: the limits, with 0 log 0 = 0
+AT_INFINITY = [
+    ("softmax_cross_entropy", [[-INF, 0.0]], [[0.0, 1.0]], {}, [0.0], [[0.0, 0.0]]),
+    ("softmax_cross_entropy", [[-INF, 0.0]], [[0.5, 0.5]], {"sample_weight": [2.0]}, [INF], [[-1.0, 1.0]]),
+    ("softmax_cross_entropy", [[-INF, 0.0]], [[0.5, 0.5]], {"sample_weight": [0.0]}, [0.0], [[0.0, 0.0]]),
+    ("softmax_cross_entropy", [[-INF, 0.0]], [0], {"sample_weight": [0.0], "label_smoothing": 0.5}, [0.0], [[0.0] * 2]),
+    ("softmax_cross_entropy", [[-INF, 0.0]], [0], {"class_weights": [0.0, 3.0]}, [0.0], [[0.0, 0.0]]),
+    (
+        "softmax_cross_entropy",
+        [[-INF, 0.0, LN3]] * 2,
+        [0, 1],
+        SHARED,
+        [0.5 * 2 * LN2 + 2 * LN2 - LN3, 2 * LN2 + 2 * LN2 - LN3],
+        [[0.0, 0.375 - 0.5, 1.125 - 1.0], [0.0, 0.5 - 1.0, 1.5 - 1.0]],
+    ),
+    ("softmax_cross_entropy", [[-INF, 0.0, LN3]], [[1.0, 0.0, 0.0]], SHARED, [3 * LN2 - LN3], [[0.0, -0.125, 0.125]]),
+    (
+        "binary_cross_entropy",
+        [-INF, INF, -INF, INF],
+        [0.0, 1.0, 1.0, 0.0],
+        {"pos_weight": 3.0},
+        [0.0, 0.0, INF, INF],
+        [0.0, 0.0, -3.0, 1.0],
+    ),
+    ("binary_cross_entropy", [-INF], [1.0], {"pos_weight": 0.0}, [0.0], [0.0]),
+    ("poisson", [-INF, -INF, INF], [0.0, 2.0, 0.0], {}, [0.0, INF, INF], [0.0, -2.0, INF]),
+    *(
+        ("focal", [INF, -INF, INF, -INF], [1.0, 0.0, 0.0, 1.0], {"alpha": 0.25, "gamma": gamma},
+         [0.0, 0.0, INF, INF], [0.0, 0.0, 0.75, -0.25])
+        for gamma in (0.0, 1.5)
+    ),
+    ("focal", [-INF, INF], [1.0, 0.0], {"alpha": 0.0, "gamma": 1.5}, [0.0, INF], [0.0, 1.0]),
+]  # fmt: skip
 
 
 def call(name, *args, **options):
