@@ -94,6 +94,8 @@ class ParamGroup:
 
     def lazy_decay(self, t: int) -> float:
         """Return what step ``t`` multiplies a row by that has no gradient; ValueError where it does more to it."""
+        if self.rule.norms:
+            raise ValueError(f"step_rows: {self.rule.name} needs norms of the whole tensor: use step")
         h = self.group.hypers(t)
         if h.weight_decay != 0 and self.rule.decay == "coupled" and not self.rule.memoryless(h):
             raise ValueError(
@@ -129,7 +131,19 @@ class ParamGroup:
         for penalty in gradients:
             if isinstance(penalty, Projection):
                 raise TypeError(f"penalty={penalty!r}: a projection has no gradient: prox= takes it")
+            if penalty.by_row and self.rule.norms:
+                raise ValueError(
+                    f"penalty={penalty!r}: {self.rule.name} needs the norm of the whole update before the first row is "
+                    "stepped, and this gradient needs that of each row: prox= takes it"
+                )
         _joint(proxes)
+        if self.rule.norms and metric is None:
+            for penalty in proxes:
+                if not isinstance(penalty, Projection):
+                    raise ValueError(
+                        f"prox={penalty!r}: {self.rule.name} goes as far as the norm of the tensor says, and this form "
+                        "needs a step known beforehand: set metric='lr'"
+                    )
         if self.rule.steps is not None and metric is None:
             for penalty in proxes:
                 if not penalty.separable:

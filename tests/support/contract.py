@@ -16,7 +16,7 @@ SECTIONS = {
     "augment": ("Ranges", "Deviations", "Source"),
 }
 # what only a tile needs: where it writes to, and a length
-ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms")}
+ONLY = {"rules": ("steps", "direction"), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms")}
 ELEMENT = ("_element.py",)  # beside X.py, of what works element by element
 WHOLE = (".pxi", "_cuda.py")  # and of what looks at rows
 PXI = re.compile(r"^cdef void (\w+)\(([^)]*)\) noexcept nogil:", re.MULTILINE)
