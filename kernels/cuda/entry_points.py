@@ -227,9 +227,10 @@ class Norms(NamedTuple):
         from numba import cuda, types
 
         read, combine = tensor_norms.leaf_reader(m, self.variant), tensor_norms.leaf_writer(m, self.variant)
+        size = tensor_norms.SHARED
 
         def kernel(table, leaves, given, count, info, sums, total):  # type: ignore[no-untyped-def]
-            lanes = cuda.shared.array(tensor_norms.SHARED, types.float64)
+            lanes = cuda.shared.array(size, types.float64)
             read(cuda.blockIdx.x, cuda.threadIdx.x, table, leaves, given, count, lanes)
             cuda.syncthreads()
             combine(cuda.blockIdx.x, cuda.threadIdx.x, table, leaves, count, lanes, info, sums, total)
