@@ -105,11 +105,11 @@ class Rule:
         if unknown := set(self.norms) - set(NORMS):
             raise ValueError(f"{self.name}: norm_scalars takes {sorted(unknown)}: the norms are {NORMS}")
         if (self.direction is None) != (not self.norms):
-            raise ValueError(f"{self.name}: direction needs a norm_scalars that takes norms, and norms need a direction")
+            raise ValueError(f"{self.name}: direction needs norm_scalars of norms, and norms need a direction")
         if self.direction is None:
             return
         if self.decays:
-            raise ValueError(f"{self.name}: a rule that needs norms has its decay inside, and takes no decay at the end")
+            raise ValueError(f"{self.name}: a rule that needs norms has its decay inside and takes none at the end")
         given, first = arguments_of(self.direction), 2 + len(self.states)
         if len(given) < first or given != self.arguments[: len(given)] or len(given) == len(self.arguments):
             raise ValueError(

@@ -52,8 +52,6 @@ cdef void measure_leaves(const StepContext* c, const Tensor* tensors, Py_ssize_t
             continue
         n = min(<Py_ssize_t>LEAF, t.n - start)
         squares[first] = 0
-        if updates is not NULL:
-            updates[first] = 0
         if t.data[G] is not NULL:
             if updates is NULL:
                 measure_gradient(c, t, start, n, &squares[first], <char*>&kept)

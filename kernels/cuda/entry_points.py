@@ -210,7 +210,10 @@ class Leaves(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Sums the squares of the tensors of a variant and of their updates: (table, leaves, given, count, info, sums, total)."""
+    """Sums the squares of the tensors of a variant and of their updates.
+
+    Arguments: table, leaves, given, count, info, sums, total.
+    """
 
     variant: Variant
     threads: int = tensor_norms.THREADS

@@ -94,7 +94,8 @@ class Launches:
         table = layout.table(c, tensors, [tables.row(i) for i in tensors], addresses)
         leaves = layout.chunks([self.list.sizes[i] for i in tensors], grad_norm.LEAF)
         memory, kernel = tables.placed(np.concatenate([table.ravel(), leaves.ravel()])), Norms(c)
-        return Launch(self.device.kernel(kernel), self.device.config(-(-len(leaves) // grad_norm.LEAVES), kernel.threads),
+        blocks = -(-len(leaves) // grad_norm.LEAVES)
+        return Launch(self.device.kernel(kernel), self.device.config(blocks, kernel.threads),
                       (memory.address, memory.address + table.nbytes),
                       (len(leaves), tables.info.address, tables.sums.address, tables.leaves), memory)  # fmt: skip
 

@@ -40,7 +40,9 @@ class DeviceTables:
         self.rows = device.allocate(self.stride * tensors.count)
         self.partial = device.allocate(8 * self.leaves)
         self.scratch = device.allocate(prologue.room(tensors.count, self.leaves))
-        self.sums = device.allocate(tensor_norms.room(tensors.count, self.leaves)) if self.rule.norms else None
+        self.sums: Any = None  # of a rule that needs norms
+        if self.rule.norms:
+            self.sums = device.allocate(tensor_norms.room(tensors.count, self.leaves))
         self.info = self.placed(self.described(coefficients))
         # what a step may change: the call's numbers and the groups' blocks, then the table of gradients
         words = CALL + self.block * tensors.count

@@ -10,8 +10,9 @@ with m_t and v_t as in ``Adam``, and Euclidean norms of one tensor. trust_clip k
 
 States: exp_avg; exp_avg_sq (each of p's shape, starts at 0).
 Ranges: lr, eps, weight_decay >= 0; betas in [0, 1). ValueError else.
-Deviations: the paper's phi is the identity; its bounds of the norm of p are not there, and trust_clip is timm's. A tensor
-without weight decay has its ratio as well, as in the paper; apex and timm leave it at 1 there.
+Deviations: the paper's phi is the identity: its bounds of the norm of p are not there, and trust_clip is timm's.
+Tensors without weight decay have their ratio, as in the paper; apex and timm leave it at 1 there. Gradients are not
+clipped unless ``max_grad_norm`` says so; apex and timm do, to a norm of 1.
 Source: Y. You et al., "Large batch optimization for deep learning: training BERT in 76 minutes", ICLR 2020,
 https://arxiv.org/abs/1904.00962
 

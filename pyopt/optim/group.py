@@ -131,19 +131,9 @@ class ParamGroup:
         for penalty in gradients:
             if isinstance(penalty, Projection):
                 raise TypeError(f"penalty={penalty!r}: a projection has no gradient: prox= takes it")
-            if penalty.by_row and self.rule.norms:
-                raise ValueError(
-                    f"penalty={penalty!r}: {self.rule.name} needs the norm of the whole update before the first row is "
-                    "stepped, and this gradient needs that of each row: prox= takes it"
-                )
         _joint(proxes)
-        if self.rule.norms and metric is None:
-            for penalty in proxes:
-                if not isinstance(penalty, Projection):
-                    raise ValueError(
-                        f"prox={penalty!r}: {self.rule.name} goes as far as the norm of the tensor says, and this form "
-                        "needs a step known beforehand: set metric='lr'"
-                    )
+        if self.rule.norms:
+            self._without_norms(gradients, proxes, metric)
         if self.rule.steps is not None and metric is None:
             for penalty in proxes:
                 if not penalty.separable:
@@ -156,6 +146,21 @@ class ParamGroup:
             tuple(penalty for penalty in proxes if isinstance(penalty, Projection) or any(penalty.scalars())),
             metric,
         )
+
+    def _without_norms(self, gradients: tuple[Penalty, ...], proxes: tuple[Penalty, ...], metric: str | None) -> None:
+        """Refuse what would have to be known before a rule has its norms."""
+        for penalty in gradients:
+            if penalty.by_row:
+                raise ValueError(
+                    f"penalty={penalty!r}: {self.rule.name} needs the norm of the whole update before the first row is "
+                    "stepped, and this gradient needs that of each row: prox= takes it"
+                )
+        for penalty in proxes:
+            if metric is None and not isinstance(penalty, Projection):
+                raise ValueError(
+                    f"prox={penalty!r}: {self.rule.name} goes as far as the norms of a tensor say, and this form needs "
+                    "a step known beforehand: set metric='lr'"
+                )
 
 
 def _scheduled(hyper: Hyper, value: Any) -> bool:

@@ -142,7 +142,7 @@ NORMS = {"lr": 0.1, "betas": (0.7, 0.8), "eps": 0.05, "weight_decay": 0.3, "zero
          "max_tensor_norm": 2.5, "clip_value": 0.1, "penalty": L1(0.1), "ema_decay": 0.9}  # fmt: skip
 
 
-@pytest.mark.parametrize("stored", [("float32", "float32"), ("float64", "bfloat16"), ("bfloat16", "float32")], ids="-".join)
+@pytest.mark.parametrize("stored", [("float32", "float32"), *STORED[3:5], ("bfloat16", "float32")], ids="-".join)
 def test_norms_of_whole_tensors(stored, by):
     """Around a leaf, and of many of them; one tensor sits out each step."""
     kind, given = map(codecs.dtype, stored)
@@ -176,8 +176,11 @@ def test_tensors_of_all_types_in_one_optimizer(by):
 
 
 @pytest.mark.parametrize(("ahead", "g_ahead"), [(0, 0), (1, 1), (3, 3), (1, 0), (0, 2)])
-@pytest.mark.parametrize(("name", "more"), [("sgd", {"momentum": 0.5}), ("sgd", {"momentum": 0.5, "prox": MaxNorm(0.5)}),
-                                           ("lamb", {})], ids=["whole", "rows", "norms"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("sgd", {"momentum": 0.5}), ("sgd", {"momentum": 0.5, "prox": MaxNorm(0.5)}), ("lamb", {})],
+    ids=["whole", "rows", "norms"],
+)
 def test_memory_that_is_not_aligned(ahead, g_ahead, name, more, dtype, by):
     """Vectors start where all arrays are aligned; where they never are, and in rows, elements go one by one."""
     shape = (4, 8) if "prox" in more else (61,)

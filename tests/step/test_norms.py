@@ -129,7 +129,7 @@ def longer(p, g, exp_avg, exp_avg_sq, inv_correction1):
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"norm_scalars": lambda h, grad_norm: ()}, r"\['grad_norm'\]: the norms are"),
-     ({"direction": None}, "norms need a direction"), ({"norm_scalars": lambda h: ()}, "direction needs a"),
+     ({"direction": None}, "norms need a direction"), ({"norm_scalars": lambda h: ()}, "direction needs norm"),
      ({"direction": longer}, "direction takes"), ({"direction": LAMB.reference}, "direction takes")],
     ids=["no norm", "no direction", "no scalars", "other scalars", "none left"],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from ..variant import FIRST, ScalarLayout, Variant
 from . import grad_norm
 from .grad_norm import LANES, LEAF, LEAVES, READERS, ROW
 from .intrinsics import REALS, SIZES, Target
-from .operands import cast, every
+from .operands import cast
 from .pipeline import addresses_of, gradient_stages, loaded, places_of
 from .prologue import BLOCK, hypers
 
@@ -33,7 +33,7 @@ f8 = np.float64
 
 
 def leaf_reader(m: Target, c: Variant) -> Any:
-    """Return the first phase: ``read(block, thread, table, leaves, given, count, lanes)`` fills the lanes of a block."""
+    """Return the first phase: ``read(block, thread, table, leaves, given, count, lanes)`` fills a block's lanes."""
     pair, four, record = m.load("u64", 2), m.load("u32", 4), m.load("u64", c.record)
     scalars, order = m.load(c.real, ScalarLayout(c).count), m.pick(addresses_of(c))
     vectors, rest = quadruples(m, c), lane(m, c)
@@ -164,11 +164,10 @@ def room(tensors: int, leaves: int) -> int:
 def scale(m: Target, rule: Rule, absent: tuple[str, ...]) -> Any:
     """Return the body of the kernel of a block a tensor: ``body(block, thread, threads, given, info, sums, total)``."""
     fold, root, compute = grad_norm.fold(m), m.adopt(sqrt), m.adopt(rule.norm_scalars)
-    read, size = hypers(m, rule, absent)
+    read, _ = hypers(m, rule, absent)
     pair, four, head = m.load("u64", 2), m.load("u64", 4), m.load("u32")
-    wanted, behind, at_hypers = m.pick(tuple(NORMS.index(x) for x in rule.norms)), len(rule.scalar_names), u8(8 * BLOCK)
-    narrow, wide = (scalar_writer(m, real, behind, len(rule.norm_scalar_names)) for real in ("f32", "f64"))
-    zero = u4(0)
+    wanted, at_hypers = m.pick(tuple(NORMS.index(x) for x in rule.norms)), u8(8 * BLOCK)
+    narrow, wide = scalar_writer(m, rule, "f32"), scalar_writer(m, rule, "f64")
 
     def body(block, thread, threads, given, info, sums, total):  # type: ignore[no-untyped-def]
         i = u8(block)
@@ -177,7 +176,7 @@ def scale(m: Target, rule: Rule, absent: tuple[str, ...]) -> Any:
         if there == u8(0):
             return
         (steps,) = head(row)
-        if steps == zero:
+        if steps == u4(0):
             return
         scratch = sums + (total + total + u8(2) * leaf + u8(2 * LEVELS) * i) * u8(8)
         half = (leaves + u8(LEVELS)) * u8(8)
@@ -194,20 +193,20 @@ def scale(m: Target, rule: Rule, absent: tuple[str, ...]) -> Any:
     return m.jit(body)
 
 
-def scalar_writer(m: Target, real: str, behind: int, count: int) -> Any:
-    """Return the function that rounds what a rule makes of norms, and writes it to the row of a tensor."""
-    at, put, all = u8(16 + SIZES[real] * (FIRST + behind)), m.store(real), every(m, cast(m, REALS[real]), count)
-    step, one = u8(SIZES[real]), m.jit(lambda row, values: None)
+def scalar_writer(m: Target, rule: Rule, real: str) -> Any:
+    """Return the function that rounds what a rule makes of norms, and writes it behind its other scalars."""
+    put, rounded, chain = m.store(real), cast(m, REALS[real]), m.jit(lambda row, values: None)
+    for k in range(len(rule.norm_scalar_names)):
+        place = u8(16 + SIZES[real] * (FIRST + len(rule.scalar_names) + k))
+        chain = m.jit(followed(chain, put, rounded, place, k))
+    return chain
 
-    def written(before, k):  # type: ignore[no-untyped-def]
-        place = at + u8(k) * step
 
-        def put_one(row, values):  # type: ignore[no-untyped-def]
-            before(row, values)
-            put(row + place, (values[k],))
+def followed(before: Any, put: Any, rounded: Any, place: Any, k: int) -> Any:
+    """Return ``before`` with scalar ``k`` written as well: one by one, as they need not be aligned for more."""
 
-        return m.jit(put_one)
+    def written(row, values):  # type: ignore[no-untyped-def]
+        before(row, values)
+        put(row + place, (rounded(values[k]),))
 
-    for k in range(count):
-        one = written(one, k)
-    return m.jit(lambda row, values: one(row, all(values)))
+    return written
