@@ -183,13 +183,15 @@ def some(kind):
 
 def rules():
     """Step every optimizer in several settings, and once with two threads."""
-    penalties = [some(kind) for kind in PENALTIES.values() if not issubclass(kind, Projection)]
+    every = [some(kind) for kind in PENALTIES.values() if not issubclass(kind, Projection)]
     proxes = [pyopt.L1(0.03125), pyopt.NonNegative()]
     for cls in OPTIMIZERS.values():
+        penalties = [x for x in every if not (x.by_row and cls.rule.norms)]
         for real, (i, row) in itertools.product(REALS, enumerate(variants(cls.rule))):
             tame = i % 4 > 1  # norms of wild gradients are NaN
             params = [wild(n, real, n + i, tame) for n in (1, 1031, 40_009 if i in (0, 2) else 130)]
-            more = {"penalty": penalties} if i % 2 else {"prox": proxes} if i % 8 else {}
+            near = {"prox": proxes, "metric": "lr" if cls.rule.norms else None}
+            more = {"penalty": penalties} if i % 2 else near if i % 8 else {}
             if tame:
                 more |= {"max_grad_norm": 0.5, "max_tensor_norm": 1.5, "clip_value": 0.125, "ema_decay": 0.9375}
             opt = cls(params, **(row | more))

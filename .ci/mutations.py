@@ -50,12 +50,15 @@ DEFECTS = {
         ("w.scaled or `w.clipped` or", "False"),
         ("or `w.penalty[0] is not NULL` or w.slope[0] is not NULL", "False"),
         ("or w.penalty[0] is not NULL or `w.slope[0] is not NULL`", "False"),
-        ("or (`t.kind[G] != to` and not x.in_rule & BF16_G)", "False"),
+        ("or (`t.kind[G] != native(t)` and not x.in_rule & BF16_G)", "False"),
         ("&t.scale if `w.max_norm != INFINITY` else &w.scale", "c.limited"),
         ("if `w.clipped`:\n            of.clip", "False"),
         ("while `i < MAX_PENALTIES and w.penalty[i] is not NULL`:", "i < 1 and w.penalty[i] is not NULL"),
         ("if `w.slope[i] is not NULL`:\n                of.add", "False"),
-        ("of.rule[x.in_rule](x.a, &w.rule, &x.n)", None),
+        ("of.rule[x.in_rule](x.a, &w.rule if t.own is NULL else t.own, &x.n)", None),
+        ("prepare(c, t, w, &x, NULL, room)", None),
+        ("x.a[c.arrays] = `update + (x.k - start) * bytes`", "update"),
+        ("if `t.kind[P] != native(t)`:                  # in float32", "False"),
         ("if `w.prox[0] is not NULL`:", "False"),
         ("if `w.scalar_prox_step`:", "not w.scalar_prox_step"),
         ("of.fill(&pair[1], &w.steps, &x.n)", None),
@@ -79,9 +82,14 @@ DEFECTS = {
         ("x.a[P] = `row + (x.k - start) * bytes`", "row"),
         ("if `t.decayed[row] == t.decayed[t.rows]`:", "True"),
     ],
-    "cpu/grad_norm.pxi": [
-        ("partial[first] = 0", None),
+    "cpu/leaves.pxi": [
+        ("squares[first] = 0", None),
         ("if `t.kind[G] != native(t)`:", "False"),
+    ],
+    "cpu/tensor_norms.pxi": [
+        ('"update_norm": self.norm(t, `leaves`)', "0"),
+    ],
+    "cpu/grad_norm.pxi": [
         ("while `k < t.n` and found == 0:", "k < 1 and t.n > 0"),
         ("return `found == 0`", "True"),
         ("put(&w.scale, `w.factor` * factor, w.f64)", "1"),
@@ -220,6 +228,11 @@ DEFECTS = {
         ("if `count > half + half`:\n                kept[half", "False"),
         ("while `k & u8(1) != u8(0)`:", "False"),
         ("if `count & u8(1) != u8(0)`:", "False"),
+    ],
+    "cuda/device/tensor_norms.py": [
+        ("if `at >= first` and (at - first)", "True"),
+        ("and `(at - first) & mask == u8(0)`:", "True"),
+        ("put(sums + (`total + at`) * u8(8)", "at"),
     ],
     "cuda/device/grad_norm.py": [
         ("if `told`:", "False"),

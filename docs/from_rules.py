@@ -69,19 +69,23 @@ def rules_table():
 
 
 def bytes_table():
-    """Return the table in bytes.md: what a step of a rule reads and writes, with each number of states."""
+    """Return the table in bytes.md: what a step of a rule reads and writes, with each number of states.
+
+    A rule that needs norms reads p, g and the states once more.
+    """
     found = {}
     for _, cls in sorted(OPTIMIZERS.items()):
-        kind, states = cls.__name__, cls.rule.states
+        kind, states, again = cls.__name__, cls.rule.states, bool(cls.rule.norms)
         count = sum(state.when is None for state in states)
-        found.setdefault(count, []).append(kind)
+        found.setdefault((count, again), []).append(kind)
         switches = [state.when for state in states if state.when]
         for more in range(1, len(switches) + 1):
-            found.setdefault(count + more, []).append(
+            found.setdefault((count + more, again), []).append(
                 f"{kind} with {(' and ' if more == len(switches) else ' or ').join(switches)}"
             )
     head = ["| rule | states | bytes |", "|---|---|---|"]
-    return [*head, *(f"| {', '.join(names)} | {count} | {12 + 8 * count} |" for count, names in sorted(found.items()))]
+    rows = ((names, n, 12 + 8 * n + (8 + 4 * n) * again) for (n, again), names in sorted(found.items()))
+    return [*head, *(f"| {', '.join(names)} | {n} | {size} |" for names, n, size in rows)]
 
 
 def between(text, name, lines):

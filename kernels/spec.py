@@ -15,6 +15,9 @@ from .hyper import Hyper
 
 Scalars = tuple[float, ...]
 
+DECAYS = ("coupled", "decoupled", "inside")
+NORMS = ("param_norm", "update_norm")  # of a whole tensor: of p, and of what ``Rule.direction`` returns
+
 # What every rule has besides its own, because the stages around it do it.
 STAGES = (
     Hyper("maximize", False),
@@ -46,7 +49,12 @@ class Rule:
     ``scalars(h, t, carry)`` returns its scalars in that order, and the next carry, in float64 with +, -, *, /, sqrt and
     ``power`` only; ``check(h)`` returns what is wrong with a combination of hyper-parameters, or None. A last scalar
     called ``decay``, which ``scalars`` leaves out, is what a decoupled decay multiplies the old p by; 1 where it is
-    coupled. ``base`` is the rule whose update this is, under another decay; None for an update of its own.
+    coupled. ``inside``: ``scalars`` has the decay. ``base`` is the rule whose update this is, under another decay; None
+    for an update of its own.
+
+    A rule may need norms of a tensor before it steps it: those of ``NORMS`` that ``norm_scalars(h, *norms)`` takes by
+    their names. It returns further scalars, behind those of ``scalars`` and under the same law, for one tensor.
+    ``direction(p, g, *states, *scalars)`` returns what ``update_norm`` is the norm of; it takes no such further scalar.
 
     A proximal form needs the step, how far a constant gradient of 1 moves p in the long run: ``prox_step(h)`` returns
     it, but for what differs from element to element; there ``prox_steps(...)`` returns it for each, from some of the
@@ -64,6 +72,8 @@ class Rule:
     prox_step: Callable[[Any], float] = lambda h: h.lr
     prox_steps: Callable[..., Any] | None = None
     memoryless: Callable[[Any], bool] = lambda h: False
+    direction: Callable[..., Any] | None = None
+    norm_scalars: Callable[..., Scalars] = lambda h: ()
     base: Rule | None = None
     doc: str | None = None
     decays: bool = field(init=False)  # whether the update takes ``decay``
@@ -71,13 +81,14 @@ class Rule:
     Values: type[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.decay not in ("coupled", "decoupled"):
-            raise ValueError(f"decay={self.decay!r}: must be 'coupled' or 'decoupled'")
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay={self.decay!r}: must be one of {DECAYS}")
         object.__setattr__(self, "decays", self.arguments[-1] == "decay")
         if self.decay == "decoupled" and not self.decays:
             raise ValueError(f"{self.name}: reference takes {self.arguments}: decay='decoupled' needs decay at the end")
         if self.arguments[: 2 + len(self.states)] != ("p", "g", *(s.name for s in self.states)):
             raise ValueError(f"{self.name}: reference takes {self.arguments}, not p, g, its states and scalars")
+        self._check_norms()
         object.__setattr__(self, "all_hypers", (*self.hypers, *STAGES))
         names = [h.name for h in self.all_hypers]
         for state in self.states:
@@ -88,6 +99,23 @@ class Rule:
         values = namedtuple("Values", names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024
         object.__setattr__(self, "Values", values)
         object.__setattr__(self, "doc", inspect.cleandoc(self.doc or ""))
+
+    def _check_norms(self) -> None:
+        """Raise where the norms that are needed, and what is made of them, do not go together."""
+        if unknown := set(self.norms) - set(NORMS):
+            raise ValueError(f"{self.name}: norm_scalars takes {sorted(unknown)}: the norms are {NORMS}")
+        if (self.direction is None) != (not self.norms):
+            raise ValueError(f"{self.name}: direction needs norm_scalars of norms, and norms need a direction")
+        if self.direction is None:
+            return
+        if self.decays:
+            raise ValueError(f"{self.name}: a rule that needs norms has its decay inside and takes none at the end")
+        given, first = arguments_of(self.direction), 2 + len(self.states)
+        if len(given) < first or given != self.arguments[: len(given)] or len(given) == len(self.arguments):
+            raise ValueError(
+                f"{self.name}: direction takes {given}, reference {self.arguments}: these must be the former, and then "
+                "what norm_scalars returns"
+            )
 
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
@@ -127,7 +155,18 @@ class Rule:
     @property
     def scalar_names(self) -> tuple[str, ...]:
         """The names of what ``scalars`` returns."""
-        return self.arguments[2 + len(self.states) : len(self.arguments) - self.decays]
+        last = len(self.arguments) - self.decays if self.direction is None else len(arguments_of(self.direction))
+        return self.arguments[2 + len(self.states) : last]
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms that ``norm_scalars`` takes."""
+        return arguments_of(self.norm_scalars)[1:]
+
+    @property
+    def norm_scalar_names(self) -> tuple[str, ...]:
+        """The names of what ``norm_scalars`` returns."""
+        return () if self.direction is None else self.arguments[len(arguments_of(self.direction)) :]
 
     @property
     def prox_steps_arguments(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 2. scale: g times 1/grad_scale, with the sign flipped for ``maximize``, times the factor that clips the norm; then clip
    each element of g to [-clip_value, clip_value]
 3. penalty gradients at the old p, coupled weight decay among them, added to g; those by row after the others
+   norms of p and of its update, where the rule needs them: of a whole tensor, before its first element is stepped
 4. decoupled decay: the old p times 1 - lr * weight_decay, in the loop of the rule
 5. rule
 6. prox of the new p, element by element, then by row
@@ -82,13 +83,14 @@ class Work(NamedTuple):
     clip_value: float  # infinite: no limit
     penalties: tuple[Scalars, ...]  # see ``Stages``
     slopes: tuple[Scalars, ...]
-    rule: Scalars  # with ``decay`` at the end where the rule takes one
+    rule: Scalars  # with ``decay`` at the end where the rule takes one; without what it makes of norms
     steps: Scalars  # of the prox: what ``Rule.steps`` takes, or the step
     proxes: tuple[Scalars, ...]
     shrink: Scalars
     ema: float  # the share of the new p
     seed: int
     carry: float
+    h: Any  # the hyper-parameters of the step, for ``Rule.norm_scalars``
 
 
 class Penalties(NamedTuple):
@@ -173,6 +175,7 @@ class Group:
             ema,
             self.seed,
             carry,
+            h,
         ))  # fmt: skip
 
     def prox_step(self, h: Any) -> float:

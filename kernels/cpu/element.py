@@ -57,13 +57,13 @@ class Element:
     @property
     def is_update(self) -> bool:
         """Whether it is the update of a rule, which is compiled for arrays in bfloat16 as well."""
-        return self.family == "rules" and not self.name.endswith("_steps")
+        return self.family == "rules" and self.name == self.path.stem.removesuffix("_element")
 
     def results(self) -> tuple[list[str], list[str]]:
         """Return the names of the arrays written, as returned, and those of all arrays as the table has them."""
         stem, taken = self.path.stem.removesuffix("_element"), self.taken
         allowed = {
-            "rules": {stem: ["p", *taken[2:]], f"{stem}_steps": ["steps"]},
+            "rules": {stem: ["p", *taken[2:]], f"{stem}_steps": ["steps"], f"{stem}_direction": ["direction"]},
             "penalties": {f"{stem}_value": ["terms"], f"{stem}_gradient": ["g"], f"{stem}_prox": ["p"]},
             "losses": {stem: ["terms", "gradient"]},
         }[self.family]

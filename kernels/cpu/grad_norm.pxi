@@ -1,16 +1,4 @@
-# The norm of the gradients: leaves of the tree of reductions.py, which cross tensors.
-cdef double pairwise_sum(double* x, Py_ssize_t n) noexcept nogil:
-    """Add leaves in pairs until one is left; an odd one is carried up."""
-    cdef Py_ssize_t i
-    while n > 1:
-        for i in range(n // 2):
-            x[i] = x[2 * i] + x[2 * i + 1]
-        if n & 1:
-            x[n // 2] = x[n - 1]
-        n = (n + 1) // 2
-    return x[0]
-
-
+# The norm of the gradients, and what it limits.
 cdef double clip_factor(double norm, double largest) noexcept:
     cdef double factor = largest / (norm + 1e-6)
     return 1 if largest == INFINITY or factor > 1 else factor
@@ -20,39 +8,6 @@ cdef void rescale(Work* w, double factor) noexcept nogil:
     """Let the norm's limit scale the gradients as well."""
     put(&w.scale, w.factor * factor, w.f64)
     w.scaled = w.max_norm != INFINITY or not one(&w.scale, w.f64)
-
-
-cdef void measure_leaves(const StepContext* c, const Tensor* tensors, Py_ssize_t count, double* partial,
-                         Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
-    """Fill the leaves `first` to `stop` with sums of squares; 0 for a tensor without a gradient."""
-    cdef Py_ssize_t low = 0, high = count, middle, start, n
-    cdef const Tensor* t
-    cdef void* a[2]
-    cdef scratch_t decoded
-    cdef uint64_t mode = ieee_mode()
-    while low < high:                           # the last tensor whose leaves begin at or before `first`
-        middle = (low + high) // 2
-        if tensors[middle].leaf <= first:
-            low = middle + 1
-        else:
-            high = middle
-    t = &tensors[low - 1]
-    while first < stop:
-        start = (first - t.leaf) * LEAF
-        if start >= t.n:
-            t = t + 1
-            continue
-        partial[first] = 0
-        if t.data[G] is not NULL:
-            n = min(<Py_ssize_t>LEAF, t.n - start)
-            a[0] = at(t, G, start)
-            if t.kind[G] != native(t):
-                load(c, t, G, start, n, decoded.d)
-                a[0] = decoded.d
-            a[1] = &partial[first]
-            c.of[t.f64].squares(a, NULL, &n)
-        first = first + 1
-    restore_mode(mode)
 
 
 cdef bint all_finite(const StepContext* c, const Tensor* t) noexcept nogil:
@@ -86,24 +41,15 @@ cdef class GradNorm:
 
     cdef measure(self, const StepContext* c, int threads):
         """Read the gradients once: the sum of the squares of each leaf."""
-        cdef Py_ssize_t i, count = self.list.count, leaves = self.list.nleaves
-        cdef const Tensor* tensors = self.list.tensors
         if self.partial is NULL:
-            self.partial = <double*>calloc(2 * leaves + 1, sizeof(double))
+            self.partial = <double*>calloc(2 * self.list.nleaves + 1, sizeof(double))
             if self.partial is NULL:
                 raise MemoryError
-        with nogil:
-            if threads == 1:
-                measure_leaves(c, tensors, count, self.partial, 0, leaves)
-            else:                               # each thread reads what it will step, as far as the leaves are even
-                for i in prange(threads, num_threads=threads, schedule="static"):
-                    measure_leaves(c, tensors, count, self.partial, leaves * i // threads,
-                                   leaves * (i + 1) // threads)
+        measure_all(c, self.list, self.works.works, self.partial, NULL, threads)
 
     cdef double folded(self, Py_ssize_t first, Py_ssize_t count) noexcept:
         """Return the sum of some leaves, which stay as they are."""
-        memcpy(self.partial + self.list.nleaves, self.partial + first, count * sizeof(double))
-        return pairwise_sum(self.partial + self.list.nleaves, count) if count else 0
+        return folded(self.partial + first, count, self.partial + self.list.nleaves)
 
     cdef bint finite(self, const StepContext* c, double total) noexcept:
         """Whether all gradients are finite."""

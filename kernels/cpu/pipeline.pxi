@@ -109,15 +109,14 @@ cdef void gather(const StepContext* c, const Tensor* t, TileView* x, char* row, 
         c.of[t.f64].decay(x.a, &t.catch_up, &x.n)
 
 
-cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
-                 char* room) noexcept nogil:
-    """The stages from the gradient to the new p: all that see each element alone."""
+cdef inline void prepare(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
+                         char* room) noexcept nogil:
+    """The stages of the gradient: let ``x`` point to the one that the rule sees."""
     cdef const TileTable* of = &c.of[t.f64]
     cdef void* pair[2]
-    cdef void* a[MAX_ARRAYS]
-    cdef int i = 0, j, to = native(t)
+    cdef int i = 0
     pair[0], pair[1] = room + AREA_G * c.area, x.a[G]
-    if staged(t, w) or (t.kind[G] != to and not x.in_rule & BF16_G):
+    if staged(t, w) or (t.kind[G] != native(t) and not x.in_rule & BF16_G):
         # The first stage copies, the next work in place: out and in are never the same, or the compiler's alias check
         # picks a scalar loop.
         of.codec[t.kind[G]].decode(pair, &t.scale if w.max_norm != INFINITY else &w.scale, &x.n)
@@ -131,10 +130,20 @@ cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView*
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
                 of.add(pair, &slopes[i], &x.n)
+
+
+cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
+                 char* room) noexcept nogil:
+    """The stages from the gradient to the new p: all that see each element alone."""
+    cdef const TileTable* of = &c.of[t.f64]
+    cdef void* pair[2]
+    cdef void* a[MAX_ARRAYS]
+    cdef int i, j, to = native(t)
+    prepare(c, t, w, x, slopes, room)
     if x.in_rule == BF16_STOCHASTIC:               # those of p and the first state, then those of two more
         x.a[c.arrays] = random_bits(c, t, w, x, 0, room)
         x.a[c.arrays + 1] = random_bits(c, t, w, x, RANDOM_STATE + 1, room) if c.arrays > FIRST_STATE + 1 else NULL
-    of.rule[x.in_rule](x.a, &w.rule, &x.n)
+    of.rule[x.in_rule](x.a, &w.rule if t.own is NULL else t.own, &x.n)
     if w.prox[0] is not NULL:
         pair[0], pair[1] = x.a[P], room + AREA_STEPS * c.area
         if w.scalar_prox_step:
@@ -267,6 +276,37 @@ cdef void walk(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t 
         before(c, t, w, &x, NULL, room)
         after(c, t, w, &x, room)
         x.k = x.k + x.n
+
+
+cdef void measure(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, Py_ssize_t n, double* squares,
+                  double* updates, char* scratch, char* update) noexcept nogil:
+    """Sum the squares of part of p, a leaf at most, and of where its update points. Nothing of the tensor is written.
+
+    ``update`` is room for that of a leaf.
+    """
+    cdef TileView x
+    cdef char* room
+    cdef char* row = at(t, P, start)
+    cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + n
+    cdef void* a[2]
+    if t.kind[P] != native(t):                  # in float32: there is room for both
+        row = update + LEAF * bytes
+        load(c, t, P, start, n, row)
+    x.k, x.in_rule = start, 0
+    while x.k < stop:
+        x.n, x.drawn = min(c.tile, stop - x.k), False
+        if c.far and x.k + 3 * c.tile <= t.n:   # the tile after the next
+            expect_all(c, t, x.k + 2 * c.tile, c.tile)
+        room = placed_like(t, x.k, scratch)
+        gather(c, t, &x, row + (x.k - start) * bytes, room)
+        prepare(c, t, w, &x, NULL, room)
+        x.a[c.arrays] = update + (x.k - start) * bytes
+        c.of[t.f64].direction(x.a, &w.rule, &x.n)
+        x.k = x.k + x.n
+    a[0], a[1] = row, squares
+    c.of[t.f64].squares(a, NULL, &n)
+    a[0], a[1] = update, updates
+    c.of[t.f64].squares(a, NULL, &n)
 
 
 cdef void run_span(const StepContext* c, const Tensor* tensors, const Work* works, Span s, int thread) noexcept nogil:

@@ -4,6 +4,7 @@ cdef class Plan:
     cdef TensorList list
     cdef WorkTable works
     cdef GradNorm grad_norm
+    cdef TensorNorms norms          # None where the rule needs none
     cdef SparseRows sparse
     cdef Span* spans
     cdef Py_ssize_t nspans
@@ -19,6 +20,7 @@ cdef class Plan:
         self.list = TensorList(table[rule.tile()][2], names, params, beside)
         self.works = WorkTable(table, self.list, groups, members, steps, carries)
         self.grad_norm = GradNorm(self.list, self.works)
+        self.norms = TensorNorms(self.list, self.works, rule) if rule.norms else None
         for i in range(2):
             look_up(&self.c, table, rule, i)
         self.c.words, self.c.permute_halves = tile_of(table, "philox.words", 0), tile_of(table, "philox.permute_halves", 0)
@@ -90,13 +92,14 @@ cdef class Plan:
             if still is not None:
                 still()
             self.list.check(hold, zero)
-            if notes:
-                write(*notes)
             self.works.assign(given)
             self.keep_rows(threads)
             if self.list.sparse:
                 self.catch_up_some(True)
-            self.run(zero, max_norm, skip, threads)
+            self.measure(max_norm, skip, given, threads)
+            if notes:                           # what may raise has been done
+                write(*notes)
+            self.run(zero, threads)
         finally:
             active -= 1
             restore_mode(mode)
@@ -143,15 +146,21 @@ cdef class Plan:
         for i in range(self.works.size):
             self.c.limited |= self.works.counts[i].given and self.works.works[i].max_norm != INFINITY
 
-    cdef run(self, bint zero, double max_norm, bint skip, int threads):
-        cdef Py_ssize_t i, count = self.list.count
-        cdef const Tensor* tensors = self.list.tensors
-        cdef const Work* works = self.works.works
+    cdef measure(self, double max_norm, bint skip, list given, int threads):
+        """Find the norms that the step needs, and whether it is none."""
         self.limit(max_norm, skip)
         self.norm = None
         if self.c.limited:
             self.norm = self.grad_norm.limit(&self.c, max_norm, threads)
         self.skipped = skip and not self.grad_norm.finite(&self.c, self.norm)
+        if self.norms is not None and not self.skipped:
+            self.norms.measure(&self.c, given, threads)
+
+    cdef run(self, bint zero, int threads):
+        """Take all tensors through the stages."""
+        cdef Py_ssize_t i, count = self.list.count
+        cdef const Tensor* tensors = self.list.tensors
+        cdef const Work* works = self.works.works
         self.c.zero = zero
         with nogil:
             if self.skipped:

@@ -69,6 +69,7 @@ cdef struct Tensor:                 # read by every thread: keep writes off this
     Py_ssize_t rows                 # that the first index counts
     double* decayed                 # what each row has been multiplied by and, at the end, should have been; or NULL
     scalar_t scale                  # used where its own norm is limited
+    scalars_t* own                  # those of the rule, where it makes some of norms of the tensor; else NULL
     scalar_t catch_up               # of a row that lags
     bint lags
 
@@ -107,6 +108,7 @@ cdef struct TileTable:              # of one compute type
     Codec codec[MAX_TYPES]
     tile_t rule[BF16_STOCHASTIC + 1]  # for 0, each sum of BF16_P and the like, and BF16_STOCHASTIC; or NULL
     tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
+    tile_t direction                # what a rule measures before it steps; NULL: nothing
     scalar_t unit
 
 cdef struct StepContext:            # what all tiles of a plan need

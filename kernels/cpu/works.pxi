@@ -26,6 +26,8 @@ cdef look_up(StepContext* c, dict table, rule, bint f64):
     of.squares = tile_of(table, "reductions.squares", f64)
     of.row_squares = tile_of(table, "reductions.row_squares", f64)
     of.nonfinite = tile_of(table, "reductions.nonfinite", f64)
+    if rule.norms:
+        of.direction = tile_of(table, rule.tile("direction"), f64)
     if steps in table:
         of.steps = tile_of(table, steps, f64)
         roles = table[key][2]
@@ -126,7 +128,7 @@ cdef class WorkTable:
         cdef object stages = self.stages[x.group]
         cdef tuple penalties, slopes, rule, steps, proxes, shrink, gradient_keys, slope_keys, prox_keys
         cdef double scale, max_norm, bound, ema, carry
-        scale, max_norm, bound, penalties, slopes, rule, steps, proxes, shrink, ema, seed, carry = given
+        scale, max_norm, bound, penalties, slopes, rule, steps, proxes, shrink, ema, seed, carry, _ = given
         gradient_keys, slope_keys, prox_keys, shrink_key = self.keys[x.group]
         if k >= self.room:
             w = <Work*>realloc(self.works, (2 * k + 4) * sizeof(Work))

@@ -1,7 +1,8 @@
 """The kernels of the GPU engine: each says what it is made for, and how it is built over a memory.
 
 ``Update`` steps the tensors of one variant, ``Rows`` those of one whose rows stay whole, ``Prologue`` computes what
-they need, ``Leaves`` reads the gradients for their norm. All arguments are integers of 64 bits. ``registers`` is how
+they need, ``Leaves`` reads the gradients for their norm, ``Norms`` p and its update for the norms that a rule needs and
+``Scale`` appends what it makes of them. All arguments are integers of 64 bits. ``registers`` is how
 many a thread may have at most; 0 leaves it to the compiler. ``entry`` returns what a GPU runs, ``emulated`` the same
 body for this CPU: a function of (blocks, arguments...) that runs one thread after another.
 """
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..spec import Rule
-from .device import grad_norm, pipeline, prologue, sparse_rows, whole_rows
+from .device import grad_norm, pipeline, prologue, sparse_rows, tensor_norms, whole_rows
 from .device.intrinsics import Host, Target
 from .variant import Operand, Variant
 
@@ -208,6 +209,89 @@ class Leaves(NamedTuple):
         return m.jit(kernel)
 
 
+class Norms(NamedTuple):
+    """Sums the squares of the tensors of a variant and of their updates.
+
+    Arguments: table, leaves, given, count, info, sums, total.
+    """
+
+    variant: Variant
+    threads: int = tensor_norms.THREADS
+    arguments: int = 7
+    registers: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return f"norms_{self.variant.name}"
+
+    def entry(self, m: Target) -> Function:
+        """Return the kernel."""
+        from numba import cuda, types
+
+        read, combine = tensor_norms.leaf_reader(m, self.variant), tensor_norms.leaf_writer(m, self.variant)
+        size = tensor_norms.SHARED
+
+        def kernel(table, leaves, given, count, info, sums, total):  # type: ignore[no-untyped-def]
+            lanes = cuda.shared.array(size, types.float64)
+            read(cuda.blockIdx.x, cuda.threadIdx.x, table, leaves, given, count, lanes)
+            cuda.syncthreads()
+            combine(cuda.blockIdx.x, cuda.threadIdx.x, table, leaves, count, lanes, info, sums, total)
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU: all threads of a block up to the barrier, then all from there on."""
+        read, combine = tensor_norms.leaf_reader(m, self.variant), tensor_norms.leaf_writer(m, self.variant)
+        size, threads = tensor_norms.SHARED, self.threads
+
+        def kernel(blocks, table, leaves, given, count, info, sums, total):  # type: ignore[no-untyped-def]
+            lanes = np.empty(size)
+            for block in range(blocks):
+                for thread in range(threads):
+                    read(block, thread, table, leaves, given, count, lanes)
+                for thread in range(threads):
+                    combine(block, thread, table, leaves, count, lanes, info, sums, total)
+
+        return m.jit(kernel)
+
+
+class Scale(NamedTuple):
+    """Appends to the scalars of each tensor what a rule makes of its norms: (given, info, sums, total)."""
+
+    rule: Rule
+    absent: tuple[str, ...] = ()
+    threads: int = 128
+    arguments: int = 4
+    registers: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called."""
+        return "_".join(["scale", self.rule.name, *self.absent])
+
+    def entry(self, m: Target) -> Function:
+        """Return the kernel, of a block for each tensor."""
+        from numba import cuda
+
+        body, threads = tensor_norms.scale(m, self.rule, self.absent), u8(self.threads)
+
+        def kernel(given, info, sums, total):  # type: ignore[no-untyped-def]
+            body(cuda.blockIdx.x, cuda.threadIdx.x, threads, given, info, sums, total)
+
+        return kernel
+
+    def emulated(self, m: Host) -> Function:
+        """Return the kernel for this CPU, where one thread needs no barrier."""
+        body = tensor_norms.scale(m, self.rule, self.absent)
+
+        def kernel(blocks, given, info, sums, total):  # type: ignore[no-untyped-def]
+            for block in range(blocks):
+                body(block, u8(0), u8(1), given, info, sums, total)
+
+        return m.jit(kernel)
+
+
 class Sums(NamedTuple):
     """Adds up the gradients of each row, stored as ``kind``, and their squares.
 
@@ -319,4 +403,4 @@ class CatchUp(NamedTuple):
         return m.jit(kernel)
 
 
-Kernel = Update | Rows | Prologue | Leaves | Sums | Lag | CatchUp
+Kernel = Update | Rows | Prologue | Leaves | Norms | Scale | Sums | Lag | CatchUp

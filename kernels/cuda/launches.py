@@ -10,7 +10,7 @@ import numpy as np
 from ..step import Request
 from . import layout
 from .device import grad_norm
-from .entry_points import Leaves, Prologue, Rows, Update
+from .entry_points import Leaves, Norms, Prologue, Rows, Scale, Update
 from .tables import DeviceTables
 from .tensor_list import TensorList
 from .variant import Variant, variant_of
@@ -33,10 +33,11 @@ class Launches:
         self.device, self.list, self.tables = device, tensors, tables
         self.made: dict[Any, list[Launch]] = {}
 
-    def of(self, request: Request, limited: bool) -> tuple[list[Launch], Launch, list[Launch]]:
-        """Return the launches of a step: of the norm's leaves, of the prologue, of the update."""
+    def of(self, request: Request, limited: bool) -> tuple[list[Launch], Launch, list[Launch], list[Launch]]:
+        """Return the launches of a step: of the norm's leaves, the prologue, the norms of a rule, the update."""
         clips = tuple(group.h.clip_value is not None for group in request.groups)
-        return self.leaves() if limited else [], self.prologue(limited), self.update(clips, request.zero)
+        return (self.leaves() if limited else [], self.prologue(limited),
+                self.norms(clips) if self.tables.rule.norms else [], self.update(clips, request.zero))  # fmt: skip
 
     def variant(self, i: int, kind: str, clip: bool, zero: bool) -> Variant:
         """Return the variant of tensor ``i``, with gradients stored as ``kind``."""
@@ -48,13 +49,16 @@ class Launches:
         tables = self.tables
         key = (zero, clips, tables.layout)
         if key not in self.made:
-            variants: dict[Variant, list[int]] = {}
-            for i, kind in enumerate(tables.all_kinds):
-                if self.list.sizes[i]:
-                    c = self.variant(i, kind, clips[tables.members[i]], zero)
-                    variants.setdefault(c, []).append(i)
-            self.made[key] = [self.of_variant(c, tensors) for c, tensors in variants.items()]
+            self.made[key] = [self.of_variant(c, tensors) for c, tensors in self.variants(clips, zero).items()]
         return self.made[key]
+
+    def variants(self, clips: tuple[bool, ...], zero: bool) -> dict[Variant, list[int]]:
+        """Return the tensors of each variant."""
+        found: dict[Variant, list[int]] = {}
+        for i, kind in enumerate(self.tables.all_kinds):
+            if self.list.sizes[i]:
+                found.setdefault(self.variant(i, kind, clips[self.tables.members[i]], zero), []).append(i)
+        return found
 
     def of_variant(self, c: Variant, tensors: Sequence[int]) -> Launch:
         """Return the launch that steps some tensors of one variant."""
@@ -68,6 +72,32 @@ class Launches:
         kernel = Rows(c) if c.by_row else Update(c)
         return Launch(self.device.kernel(kernel), self.device.config(len(chunks), kernel.threads),
                       (memory.address, memory.address + table.nbytes), (0,) if c.by_row else (), memory)  # fmt: skip
+
+    def norms(self, clips: tuple[bool, ...]) -> list[Launch]:
+        """Return the launches that sum the squares of p and of its update, and the one that takes them from there."""
+        tables = self.tables
+        key = ("norms", clips, tables.layout, tables.absent)
+        if key not in self.made:
+            variants = self.variants(clips, False).items()
+            scale, total = Scale(tables.rule, tables.absent), tables.leaves
+            end = Launch(self.device.kernel(scale), self.device.config(self.list.count, scale.threads),
+                         after=(tables.info.address, tables.sums.address, total))  # fmt: skip
+            self.made[key] = [*(self.norms_of(c, tensors) for c, tensors in variants), end] if variants else []
+        return self.made[key]
+
+    def norms_of(self, c: Variant, tensors: Sequence[int]) -> Launch:
+        """Return the launch that sums the squares of some tensors of one variant."""
+        tables = self.tables
+        c = c._replace(ema=None, shadow=None, proxes=(), shrink=None, scalar_prox_step=True)  # all that is not read
+        read = [(self.list.views[i], *self.list.beside[i].states, self.list.beside[i].remainder) for i in tensors]
+        addresses = [[v.address for v in row if v is not None] for row in read]
+        table = layout.table(c, tensors, [tables.row(i) for i in tensors], addresses)
+        leaves = layout.chunks([self.list.sizes[i] for i in tensors], grad_norm.LEAF)
+        memory, kernel = tables.placed(np.concatenate([table.ravel(), leaves.ravel()])), Norms(c)
+        blocks = -(-len(leaves) // grad_norm.LEAVES)
+        return Launch(self.device.kernel(kernel), self.device.config(blocks, kernel.threads),
+                      (memory.address, memory.address + table.nbytes),
+                      (len(leaves), tables.info.address, tables.sums.address, tables.leaves), memory)  # fmt: skip
 
     def leaves(self) -> list[Launch]:
         """Return the launches that read the gradients for their norm, one for each storage type."""

@@ -72,12 +72,12 @@ class Plan:
         given, info, result, partial = (numbers + tables.given_after, tables.info.address, tables.result.address,
                                         tables.partial.address)  # fmt: skip
         self.note(request, any(group.h.max_tensor_norm is not None for group in request.groups))
-        leaves, prologue, update = self.launches.of(request, self.limited)
+        leaves, prologue, norms, update = self.launches.of(request, self.limited)
         for x in leaves:
             launch(stream, x.config, x.kernel, given, *x.after, info, partial, result)
         launch(stream, prologue.config, prologue.kernel, given, info, numbers, tables.progress.address, result, partial,
                tables.scratch.address)  # fmt: skip
-        for x in update:
+        for x in (*norms, *update):
             launch(stream, x.config, x.kernel, *x.before, given, *x.after)
 
     def note(self, request: Request, own_norms: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..step import Group, Request, Stages
 from . import layout
-from .device import prologue
+from .device import prologue, tensor_norms
 from .driver import StagingRing
 from .layout import bytes_of
 from .tensor_list import GradViews, TensorList, native
@@ -31,7 +31,7 @@ class DeviceTables:
         self.taken = [*steps]  # for schedules: counted here, and read back where the device may know better
         self.certain, self.scheduled = True, False
         coefficients = [coefficients_of(stages) for stages in self.stages]
-        scalars = len(self.rule.scalar_names)
+        scalars = len(self.rule.scalar_names) + len(self.rule.norm_scalar_names)
         self.stride = -(-(16 + 8 * (FIRST + scalars + max(coefficients))) // 16) * 16
         self.block = prologue.BLOCK + sum(n for _, n in prologue.fields(self.rule)) + max(coefficients)
         self.block += self.block % 2
@@ -40,6 +40,9 @@ class DeviceTables:
         self.rows = device.allocate(self.stride * tensors.count)
         self.partial = device.allocate(8 * self.leaves)
         self.scratch = device.allocate(prologue.room(tensors.count, self.leaves))
+        self.sums: Any = None  # of a rule that needs norms
+        if self.rule.norms:
+            self.sums = device.allocate(tensor_norms.room(tensors.count, self.leaves))
         self.info = self.placed(self.described(coefficients))
         # what a step may change: the call's numbers and the groups' blocks, then the table of gradients
         words = CALL + self.block * tensors.count

@@ -139,7 +139,7 @@ class ScalarLayout:
     """Where the scalars of a variant stand; a kernel that takes rows adds the factors of the row at the end."""
 
     def __init__(self, c: Variant) -> None:
-        scalars = len(c.rule.scalar_names) if c.rule else 0
+        scalars = len(c.rule.scalar_names) + len(c.rule.norm_scalar_names) if c.rule else 0
         self.rule = tuple(range(FIRST, FIRST + scalars))
         self.step = FIRST + scalars  # of the proximal forms, where there are any
         self.end = self.step + c.proximal

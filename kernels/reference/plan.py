@@ -102,7 +102,7 @@ class Plan:
             p = np.where(catch_up == 1, p, p * catch_up)
         g = self.penalised(p, self.clipped(g, real(factor), w), stages, w)
         old = [None if state is None else codecs.decode(state[rows], real) for state in own.states]
-        p, *new = self.rule.reference(p, g, *old, *map(real, w.rule))
+        p, *new = self.rule.reference(p, g, *old, *map(real, self.scalars(p, g, old, w)))
         p = self.proximal(p, new, stages, w)
         for k, (state, values) in enumerate(zip(own.states, new, strict=True)):
             self.store(i, state, values, w, philox.STATES + k, rows)
@@ -115,6 +115,15 @@ class Plan:
             self.store(i, stored, p, w, philox.WEIGHTS, rows)
         if own.shadow is not None:
             own.shadow[rows] = codecs.encode(p, own.shadow.dtype)
+
+    def scalars(self, p: Array, g: Array, states: Sequence[Array | None], w: Work) -> Sequence[float]:
+        """Return the scalars of the rule, with those that it makes of norms of the whole tensor."""
+        if self.rule.direction is None:
+            return w.rule
+        update = self.rule.direction(p, g, *states, *map(p.dtype.type, w.rule))
+        of = {"param_norm": p, "update_norm": update}
+        norms = [math.sqrt(reductions.pairwise_sum(reductions.squares(of[name]))) for name in self.rule.norms]
+        return (*w.rule, *self.rule.norm_scalars(w.h, *norms))
 
     def whole(self, i: int, rows: Any, real: Any) -> Array:
         """Return a parameter, or some rows of it, decoded: with the bits that were cut off, where they are kept."""

@@ -17,7 +17,7 @@ def _descends(rule: Rule) -> bool:
     """Whether the first step is as long as the gradient, and not about as long as lr."""
     h = rule.Values()
     states = [None if state.when and not getattr(h, state.when) else np.zeros(1) for state in rule.states]
-    scalars = [*rule.scalars(h, 1, 0.0)[0], *[1.0] * rule.decays]
+    scalars = [*rule.scalars(h, 1, 0.0)[0], *rule.norm_scalars(h, *[1.0] * len(rule.norms)), *[1.0] * rule.decays]
     one, two = (rule.reference(np.zeros(1), np.full(1, g), *states, *scalars)[0] for g in (1.0, 2.0))
     return bool(two == 2 * one)
 

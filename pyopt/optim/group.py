@@ -94,6 +94,8 @@ class ParamGroup:
 
     def lazy_decay(self, t: int) -> float:
         """Return what step ``t`` multiplies a row by that has no gradient; ValueError where it does more to it."""
+        if self.rule.norms:
+            raise ValueError(f"step_rows: {self.rule.name} needs norms of the whole tensor: use step")
         h = self.group.hypers(t)
         if h.weight_decay != 0 and self.rule.decay == "coupled" and not self.rule.memoryless(h):
             raise ValueError(
@@ -130,6 +132,8 @@ class ParamGroup:
             if isinstance(penalty, Projection):
                 raise TypeError(f"penalty={penalty!r}: a projection has no gradient: prox= takes it")
         _joint(proxes)
+        if self.rule.norms:
+            self._without_norms(gradients, proxes, metric)
         if self.rule.prox_steps is not None and metric is None:
             for penalty in proxes:
                 if not penalty.separable:
@@ -142,6 +146,21 @@ class ParamGroup:
             tuple(penalty for penalty in proxes if isinstance(penalty, Projection) or any(penalty.scalars())),
             metric,
         )
+
+    def _without_norms(self, gradients: tuple[Penalty, ...], proxes: tuple[Penalty, ...], metric: str | None) -> None:
+        """Refuse what would have to be known before a rule has its norms."""
+        for penalty in gradients:
+            if penalty.by_row:
+                raise ValueError(
+                    f"penalty={penalty!r}: {self.rule.name} needs the norm of the whole update before the first row is "
+                    "stepped, and this gradient needs that of each row: prox= takes it"
+                )
+        for penalty in proxes:
+            if metric is None and not isinstance(penalty, Projection):
+                raise ValueError(
+                    f"prox={penalty!r}: {self.rule.name} goes as far as the norms of a tensor say, and this form needs "
+                    "a step known beforehand: set metric='lr'"
+                )
 
 
 def _scheduled(hyper: Hyper, value: Any) -> bool:

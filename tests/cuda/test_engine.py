@@ -138,12 +138,30 @@ def test_proximal_forms(stem, dtype, by):
     same(run(RULES["lion"], params, grads, by=by, **options), run(RULES["lion"], params, grads, **options))
 
 
+NORMS = {"lr": 0.1, "betas": (0.7, 0.8), "eps": 0.05, "weight_decay": 0.3, "zero_grads": True, "grad_scale": 3.0,
+         "max_tensor_norm": 2.5, "clip_value": 0.1, "penalty": L1(0.1), "ema_decay": 0.9}  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", [("float32", "float32"), *STORED[3:5], ("bfloat16", "float32")], ids="-".join)
+def test_norms_of_whole_tensors(stored, by):
+    """Around a leaf, and of many of them; one tensor sits out each step."""
+    kind, given = map(codecs.dtype, stored)
+    real = codecs.compute(kind)
+    sizes = (4097, 0, 1, 4096) if by == "emulated" else (4095, 4096, 4097, 1, 0, 40 * 4096 + 5)
+    params = [codecs.encode(tame(n, real, n), kind) for n in sizes]
+    grads = [[codecs.encode(tame(n, real, 10 * t + i), given) for i, n in enumerate(sizes)] for t in range(2)]
+    grads[1][0] = None
+    options = {**NORMS, "rounding": "remainder" if stored[0] == "bfloat16" else "stochastic", "shadow_dtype": "float16",
+               "state_dtype": {"exp_avg": "bfloat16"}, "prox": MaxNorm(0.9), "metric": "lr"}  # fmt: skip
+    same(run(RULES["lamb"], params, grads, by=by, **options), run(RULES["lamb"], params, grads, **options))
+
+
 def test_proximal_forms_take_the_step_of_the_rule(rule, by):
     """That of each element, where the rule has one."""
     params = [wild(n, np.float32, n) for n in (37, 5)]
     grads = gradients(params, 2)
     for hypers in variants(rule) if by == "emulated" else [everything(rule)]:
-        options = {**hypers, "prox": (L1(0.1), NonNegative())}
+        options = {**hypers, "prox": (L1(0.1), NonNegative()), "metric": "lr" if rule.norms else None}
         same(run(rule, params, grads, by=by, **options), run(rule, params, grads, **options), f"{hypers}")
 
 
@@ -158,13 +176,17 @@ def test_tensors_of_all_types_in_one_optimizer(by):
 
 
 @pytest.mark.parametrize(("ahead", "g_ahead"), [(0, 0), (1, 1), (3, 3), (1, 0), (0, 2)])
-@pytest.mark.parametrize("more", [{}, {"prox": MaxNorm(0.5)}], ids=["whole", "rows"])
-def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("sgd", {"momentum": 0.5}), ("sgd", {"momentum": 0.5, "prox": MaxNorm(0.5)}), ("lamb", {})],
+    ids=["whole", "rows", "norms"],
+)
+def test_memory_that_is_not_aligned(ahead, g_ahead, name, more, dtype, by):
     """Vectors start where all arrays are aligned; where they never are, and in rows, elements go one by one."""
-    shape = (4, 8) if more else (61,)
+    shape = (4, 8) if "prox" in more else (61,)
     dev = device(by)
-    rule = RULES["sgd"]
-    group = ParamGroup(rule, {**OPTIONS, **rule.Values(momentum=0.5)._asdict(), **more})
+    rule = RULES[name]
+    group = ParamGroup(rule, {**OPTIONS, **rule.Values()._asdict(), **more})
     size = np.dtype(dtype).itemsize
     kind = {4: "f32", 8: "f64"}[size]
 
@@ -173,14 +195,15 @@ def test_memory_that_is_not_aligned(ahead, g_ahead, more, dtype, by):
         made.set(values)
         return made
 
-    p, g, s = (tame(shape, dtype, k) for k in range(3))
-    arrays = put(p, ahead), put(g, g_ahead), put(s, ahead)
-    plan = plan_of(functools.partial(gpu_engine.Plan, dev), [arrays[0]], [group], [[arrays[2]]], taken=1)
-    plan.step([arrays[1]], asked([group], max_norm=0.5))
-    want = plan_of(reference_plan.Plan, [p], [group], [[s]], taken=1)
+    p, g, *states = (np.abs(tame(shape, dtype, k)) for k in range(2 + len(rule.states)))
+    own, grad, beside = put(p, ahead), put(g, g_ahead), [put(s, ahead) for s in states]
+    plan = plan_of(functools.partial(gpu_engine.Plan, dev), [own], [group], [beside], taken=1)
+    plan.step([grad], asked([group], max_norm=0.5))
+    want = plan_of(reference_plan.Plan, [p], [group], [states], taken=1)
     want.step([g], asked([group], max_norm=0.5))
-    same_bits(arrays[0].get(), p)
-    same_bits(arrays[2].get(), s)
+    same_bits(own.get(), p)
+    for made, s in zip(beside, states, strict=True):
+        same_bits(made.get(), s)
 
 
 @compiled

@@ -26,7 +26,7 @@ def test_rules(stem, dtype):
         arrays = [wild(N, dtype, i) if i < 2 or on[i - 2] else None for i in range(2 + len(on))]
         for t, carry in ((1, 0.0), (5, 4.0)):
             scalars = [dtype(x) for x in rule.scalars(rule.Values(**hypers), t, carry)[0]]
-            scalars += [dtype(0.875)] * rule.decays
+            scalars += [dtype(0.875)] * (len(rule.norm_scalar_names) + rule.decays)
             want = rule.reference(*arrays, *scalars)
             rows = [form(*(None if a is None else a[i] for a in arrays), *scalars) for i in range(N)]
             for j, column in enumerate(zip(*rows, strict=True)):

@@ -27,12 +27,13 @@ def on(dev):
 # ---- what is launched and uploaded
 
 
-def optimizer(dev, count=2, groups=1, n=20, **hypers):
-    """Return a plan of SGD over some parameters, its gradients and its groups."""
-    rule = RULES["sgd"]
+def optimizer(dev, count=2, groups=1, n=20, rule=RULES["sgd"], **hypers):
+    """Return a plan of a rule over some parameters, its gradients and its groups."""
     made = [ParamGroup(rule, {**OPTIONS, **rule.Values(**hypers)._asdict()}) for _ in range(groups)]
     arrays = [[Foreign(tame(n, np.float32, 10 * k + i)) for i in range(count)] for k in range(2)]
-    plan = plan_of(on(dev), arrays[0], made, members=[i % groups for i in range(count)])
+    states = [[Foreign(np.zeros(n, np.float32)) for state in rule.states if not state.when] for _ in range(count)]
+    states = None if any(state.when for state in rule.states) else states
+    plan = plan_of(on(dev), arrays[0], made, states, members=[i % groups for i in range(count)])
     return plan, arrays[1], made
 
 
@@ -49,6 +50,22 @@ def test_launches():
     assert names(dev) == ["prepare", "update"]
     plan.step(grads, asked(groups, max_norm=1.0))
     assert names(dev) == ["leaves", "prepare", "update"]
+
+
+def test_launches_of_a_rule_that_needs_norms():
+    """Also of a graph, for which the learning rate is written: the scalars of the norms are made of it."""
+    dev = Emulated()
+    plan, grads, groups = optimizer(dev, rule=RULES["lamb"])
+    held = capture(dev, lambda: plan.step(grads, asked(groups, max_norm=1.0)))
+    assert names(dev) == ["leaves", "prepare", "norms", "scale", "update"]
+    params = [p.array.copy() for p in plan.list.params]
+    groups[0].refresh({**OPTIONS, **groups[0].h._asdict(), "lr": 0.25})
+    plan.refresh([own.group for own in groups])
+    dev.replay(held)
+    want = plan_of(reference_plan.Plan, params, groups, [[np.zeros(20, np.float32) for _ in range(2)] for _ in params])
+    want.step([g.array for g in grads], asked(groups, max_norm=1.0))
+    for p, q in zip(plan.list.params, params, strict=True):
+        same_bits(p.array, q)
 
 
 def test_uploads_happen_when_something_changed_and_only_then():

@@ -11,7 +11,7 @@ import pytest
 
 from pyopt.kernels.cuda import compiler
 from pyopt.kernels.cuda.device.intrinsics import SIZES
-from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Prologue, Rows, Sums, Update
+from pyopt.kernels.cuda.entry_points import CatchUp, Lag, Leaves, Norms, Prologue, Rows, Scale, Sums, Update
 from pyopt.kernels.cuda.variant import Operand, ScalarLayout, Variant
 from pyopt.kernels.penalties import PENALTIES
 from pyopt.kernels.rules import RULES
@@ -232,6 +232,28 @@ def test_leaves(kind):
     assert sums(found, r"mul\.rn\.f64|add\.rn\.f64") > 0
 
 
+@pytest.mark.parametrize("storage", STORAGE)
+def test_norms_of_tensors(storage):
+    """Four elements of each array are read at a time, and nothing is written but the sums."""
+    c = variant("lamb", storage, clip=True, penalties=tuple(GRADIENTS.values()))
+    ptx = ptx_of(Norms(c))
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 7
+    assert sums(found, r"bar.*|barrier.*") > 0
+    assert sums(found, r"st\.global.*") == 2
+    wide = r"ld\.global\.v2\.f64" if c.real == "f64" else r"ld\.global\.v4\.[fub]32"
+    assert sums(found, wide) >= sum(x.size * 4 // 16 for x in c.read), found
+    assert sums(found, r"ld\.global\.v2\.[fub]32") >= sum(x.size == 2 for x in c.read), found
+
+
+def test_what_is_made_of_norms():
+    ptx = ptx_of(Scale(RULES["lamb"]))
+    found = clean(ptx)
+    assert parameters(ptx) == ["u64"] * 4
+    assert sums(found, r"bar.*|barrier.*") > 0
+    assert (sums(found, r"sqrt\.rn\.f64"), sums(found, r"div\.rn\.f64")) == (2, 1)
+
+
 def registers(kernel, cc):
     """Return how many registers a kernel takes, by the assembler inside nvJitLink; nothing is kept elsewhere."""
     from cuda.bindings import nvjitlink
@@ -253,7 +275,7 @@ def registers(kernel, cc):
     ("what", "most"),
     [("adam f32", 56), ("adam bf16", 64), ("norm", 32), ("prepare", 72), ("limited", 72), ("rows", 80),
      ("rows f64", 136), ("some rows", 88), ("some rows f64", 144), ("sums", 80), ("catch up", 40),
-     ("all f32", 64), ("all bf16", 80)],
+     ("all f32", 64), ("all bf16", 80), ("norms", 80), ("norms f64", 120), ("scale", 48)],
 )  # fmt: skip
 def test_registers(what, most, cc):
     kernel = {
@@ -266,6 +288,9 @@ def test_registers(what, most, cc):
         "rows f64": lambda: Rows(adam("f64", **ROWS)),
         "some rows": lambda: Rows(adam("f32", by_index=True, lagging=True, **ROWS)),
         "some rows f64": lambda: Rows(adam("f64", by_index=True, lagging=True, **ROWS)),
+        "norms": lambda: Norms(variant("lamb", "f32", clip=True)),
+        "norms f64": lambda: Norms(variant("lamb", "f64", clip=True)),
+        "scale": lambda: Scale(RULES["lamb"]),
         "sums": lambda: Sums("bf16", "f32"),
         "catch up": lambda: CatchUp(Operand("p", "bf16", "remainder")),
         "all f32": lambda: Update(adam("f32", **full())),

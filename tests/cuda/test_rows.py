@@ -17,7 +17,7 @@ from pyopt.kernels.numerics import codecs, reductions
 from pyopt.kernels.rules import RULES
 from pyopt.optim.group import OPTIONS, ParamGroup
 from support.device import Emulated, Foreign, asked, plan_of, runnable
-from support.helpers import everything, make, outcome, run, same, stepped_rows, stepping, tame
+from support.helpers import BY_ROWS, everything, make, outcome, run, same, stepped_rows, stepping, tame
 
 SGD = ParamGroup(RULES["sgd"], {**OPTIONS, **RULES["sgd"].Values()._asdict()})
 
@@ -138,6 +138,7 @@ def test_some_rows(storage, rounding, limit, by):
 
 
 @pytest.mark.parametrize("by", ["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("rule", BY_ROWS, ids=lambda rule: rule.name)
 def test_some_rows_of_every_rule(rule, dtype, by):
     options = everything(rule) if rule.decay == "decoupled" else everything(rule) | {"weight_decay": 0.0}
     got, want = (stepped_rows(x, rule, (7, 2, 3), 5, np.dtype(dtype), **options) for x in (by, "reference"))

@@ -25,7 +25,8 @@ FOLDER = Path(kernels.__file__).parent
 
 
 def rule_forms(rule):
-    return {"reference": rule.kernel, **({"steps": f"{rule.kernel}_steps"} if rule.prox_steps else {})}
+    more = [form for form in ("steps", "direction") if getattr(rule, form) is not None]
+    return {"reference": rule.kernel, **{form: f"{rule.kernel}_{form}" for form in more}}
 
 
 def penalty_forms(penalty):
@@ -52,7 +53,7 @@ def test_rule(rule):
         )
 
 
-@pytest.mark.parametrize(("decay", "message"), [("both", "'coupled' or 'decoupled'"), ("decoupled", "needs decay at")])
+@pytest.mark.parametrize(("decay", "message"), [("both", "'coupled', 'decoup"), ("decoupled", "needs decay at")])
 def test_a_rule_takes_the_decay_that_it_declares(decay, message):
     with pytest.raises(ValueError, match=message):
         replace(RULES["sgd"], decay=decay)

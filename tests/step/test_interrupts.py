@@ -148,6 +148,14 @@ def functional():
     return (lambda: call([p], [g], [m], [v], [None], t, beta1=0.7, beta2=0.8, lr=0.1)), lambda: [p, m, v, t]
 
 
+def functional_lamb():
+    """Between the norms of one tensor and of the next, Python code runs."""
+    lists = params, grads, means, squares = [[tame(n, np.float32, k + n) ** 2 for n in (4, 5)] for k in range(4)]
+    t = np.array([3, 3])
+    call = pyopt.functional.lamb
+    return (lambda: call(params, grads, means, squares, t, lr=0.1, weight_decay=0.2)), lambda: (lists, t)
+
+
 def accumulation():
     totals, grads = ([tame(5, np.float32, k), tame((2, 3), np.float64, k + 1)] for k in (0, 2))
     return (lambda: pyopt.functional.accumulate(totals, grads)), lambda: totals
@@ -179,6 +187,7 @@ CALLS = {
     "EarlyStopping.restore": of_stopper(lambda stopper, params: stopper.restore()),
     "ReduceOnPlateau.step": plateau,
     "functional.adam": functional,
+    "functional.lamb": functional_lamb,
     "functional.accumulate": accumulation,
     "LinearRegressor.partial_fit": of_estimator(lambda: LinearRegressor("adam", batch_size=4, random_state=0), Y),
     "LinearClassifier.partial_fit": of_estimator(lambda: LinearClassifier("sgd", batch_size=4, random_state=0), Y > 0),

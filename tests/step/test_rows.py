@@ -8,7 +8,7 @@ import pytest
 import pyopt
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
-from support.helpers import everything, make, outcome, refused, same, same_bits, stepping, tame
+from support.helpers import BY_ROWS, everything, make, outcome, refused, same, same_bits, stepping, tame
 
 pytestmark = pytest.mark.devices
 
@@ -123,6 +123,7 @@ def test_sparse_adam_of_torch(isa, torch):
     [("float32", "nearest", False), ("float64", "nearest", False), ("bfloat16", "nearest", True),
      *[("bfloat16", rounding, False) for rounding in codecs.ROUNDINGS]],
 )  # fmt: skip
+@pytest.mark.parametrize("rule", BY_ROWS, ids=lambda rule: rule.name)
 def test_bits_are_those_of_the_reference(rule, isa, storage, rounding, alone):
     if storage == "bfloat16":
         pytest.importorskip("ml_dtypes")
@@ -220,6 +221,7 @@ def test_steps_of_all_of_some_and_of_rows_in_any_order(name, isa, seed):
 
 @pytest.mark.parametrize("shape", [(5,), (5, 0), (3, 2, 700), (4, 9001)])
 @pytest.mark.any_rule
+@pytest.mark.parametrize("rule", BY_ROWS, ids=lambda rule: rule.name)
 def test_rows_of_any_shape(rule, dtype, isa, shape):
     runs = []
     for by in ("reference", isa):

@@ -63,11 +63,11 @@ def cases(draw):
     metric = draw(st.sampled_from([None, "lr"]))
     prox = draw(st.sampled_from([None, None, L1(0.1), ElasticNet(0.1), HuberL1(0.2), Box(-1.0, 0.5), MaxNorm(2.0),
                                  (L1(0.01), NonNegative()), GroupLasso(0.01)]))  # fmt: skip
-    if isinstance(prox, GroupLasso) and rule.prox_steps is not None:
+    if (isinstance(prox, GroupLasso) and rule.prox_steps is not None) or rule.norms:
         metric = "lr"
-    penalty = [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)] + draw(
-        st.sampled_from([[], [], [GroupLasso(0.05)], [GroupLasso(0.2), GroupLasso(0.05)]])
-    )
+    penalty = [some_penalty(GRADIENTS[kind], i) for i, kind in enumerate(kinds)]
+    if not rule.norms:
+        penalty += draw(st.sampled_from([[], [], [GroupLasso(0.05)], [GroupLasso(0.2), GroupLasso(0.05)]]))
     if prox is not None and hypers.get("momentum", 0.0) >= 1:
         hypers["momentum"] = 0.5
     stored = draw(st.sampled_from(STORED))

@@ -16,7 +16,11 @@ SECTIONS = {
     "augment": ("Ranges", "Deviations", "Source"),
 }
 # what only some forms name: where a tile writes to, a length, a flag that a tile has among its lengths
-ONLY = {"rules": ("steps",), "penalties": ("factor", "size", "terms"), "losses": ("gradient", "terms", "smooth")}
+ONLY = {
+    "rules": ("steps", "direction"),
+    "penalties": ("factor", "size", "terms"),
+    "losses": ("gradient", "terms", "smooth"),
+}
 ELEMENT = ("_element.py",)  # beside X.py, of what works element by element
 ROW = (".pxi", "_cuda.py")  # of a stage of the step that looks at rows
 WHOLE = (".pxi",)  # and of what only the CPU has

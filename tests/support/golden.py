@@ -7,6 +7,9 @@ adagrad   s += g'^2;  p -= lr / (1 + (t - 1) * lr_decay) * g' / (sqrt(s) + eps)
 adam      m = b1 * m + (1 - b1) * g';  v = b2 * v + (1 - b2) * g'^2;
           p -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps);  with amsgrad the largest v so far stands for v
 adamw     p *= 1 - lr * weight_decay, then as adam with g for g'
+lamb      u = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * p, m and v as in adam with g for g';
+          p -= lr * |p| / |u| * u, with trust_clip no more than lr * u: tensors of elements that are equal, |p| and |u|
+          are those of one of them
 lion      p -= lr * (sign(b1 * m + (1 - b1) * g) + weight_decay * p);  m = b2 * m + (1 - b2) * g
 momentum  v = momentum * v + lr * g';  p -= v;  with nesterov p -= momentum * v + lr * g'
 rmsprop   v = alpha * v + (1 - alpha) * g'^2;  m = alpha * m + (1 - alpha) * g';  b = momentum * b + g' / (r + eps) with
@@ -58,6 +61,17 @@ RULES = {
         (
             dict(lr=0.1, betas=(0.5, 0.875), eps=0.01, weight_decay=0.2, maximize=True),
             (1.56803921568627450980, 1.53667843137254901961, 1.58201833107548560075),
+        ),
+    ],
+    "lamb": [
+        (dict(lr=0.1, betas=(0.75, 0.875), eps=0.01, weight_decay=0.2), (1.35, 1.215, 1.0935)),
+        (
+            dict(lr=0.1, betas=(0.75, 0.5), eps=0.01, weight_decay=0.2, trust_clip=True),
+            (1.37196078431372549020, 1.32487422843568192159, 1.23975190061584383137),
+        ),
+        (
+            dict(lr=0.1, betas=(0.25, 0.875), eps=0.25, weight_decay=1.0, trust_clip=True, maximize=True),
+            (1.41666666666666666667, 1.275, 1.21566564423474266721),
         ),
     ],
     "lion": [

@@ -22,6 +22,7 @@ from pyopt.optim import OPTIMIZERS
 from support import device
 
 GRADIENTS = {stem: kind for stem, kind in PENALTIES.items() if not issubclass(kind, Projection) and not kind.by_row}
+BY_ROWS = [rule for rule in RULES.values() if not rule.norms]  # what step_rows takes
 EDGES = (0, 1, 3, 127, 128, 129, 1009, 1023, 1024, 1025)  # around both tile sizes, and a prime
 DEVICES = ("gpu", "emulated", "compiled")  # see device.py
 LARGE = 70_001  # a prime above the size from which a second thread is used

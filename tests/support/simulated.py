@@ -11,7 +11,7 @@ from pyopt import L1, GroupLasso, MaxNorm
 from pyopt.kernels.cuda import layout
 from pyopt.kernels.cuda.device import prologue
 from pyopt.kernels.cuda.device.intrinsics import Plain
-from pyopt.kernels.cuda.entry_points import Lag, Leaves, Prologue, Rows, Sums
+from pyopt.kernels.cuda.entry_points import Lag, Leaves, Norms, Prologue, Rows, Scale, Sums
 from pyopt.kernels.numerics import reductions
 from pyopt.kernels.rules import RULES
 from pyopt.optim.group import OPTIONS, ParamGroup
@@ -121,17 +121,30 @@ def check(sizes, poison=None, threads=16, kind="f32"):
 
 
 class Simulated(device.Emulated):
-    """A GPU whose kernels of rows run in the simulator, by a few threads."""
+    """A GPU whose kernels of rows and of norms run in the simulator, by a few threads where any number will do."""
 
     threads = 16
 
     def launch(self, stream, config, kernel, *arguments):
-        if not isinstance(kernel, (Rows, Sums, Lag)):
+        if not isinstance(kernel, (Rows, Sums, Lag, Norms, Scale)):
             super().launch(stream, config, kernel, *arguments)
             return
         self.launches.append((kernel, config))
         with np.errstate(all="ignore"):
-            simulated(kernel._replace(threads=self.threads), config[0], self.threads, *arguments)
+            threads = kernel.threads if isinstance(kernel, Norms) else self.threads
+            simulated(kernel._replace(threads=threads), config[0], threads, *arguments)
+
+
+def check_norms():
+    """Compare steps of a rule that needs norms with the reference: of many leaves, of a few elements, of none."""
+    gpu = Simulated()
+    device.device = lambda name: gpu
+    params = [tame(n, np.float32, n) for n in (9 * 4096 + 3, 0, 5)]
+    grads = [[tame(p.size, np.float32, 100 * t + i) for i, p in enumerate(params)] for t in range(2)]
+    grads[1][2] = None
+    options = {"lr": 0.1, "betas": (0.7, 0.8), "eps": 0.05, "weight_decay": 0.3}
+    same(run(RULES["lamb"], params, grads, by="emulated", **options), run(RULES["lamb"], params, grads, **options))
+    assert {type(kernel) for kernel, _ in gpu.launches} > {Norms, Scale}
 
 
 def check_rows():
@@ -159,4 +172,5 @@ if __name__ == "__main__":
     check([5, 5000], poison=np.inf)
     check([5000], poison=np.nan)
     check_rows()
+    check_norms()
     sys.stdout.write("done")

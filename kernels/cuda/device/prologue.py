@@ -203,7 +203,7 @@ def counter(m: Target, rule: Rule, absent: tuple[str, ...], by_index: bool) -> A
     both, four, pair = m.load("f64", 2), m.load("u64", 4), m.load("u64", 2)
     seed_of, put, put_words = m.load("u64"), m.store("f64", 2), m.store("u32", 4)
     scalars = len(rule.scalar_names)
-    narrow, wide = row_writer(m, "f32", scalars), row_writer(m, "f64", scalars)
+    narrow, wide = (row_writer(m, real, scalars, len(rule.norm_scalar_names)) for real in ("f32", "f64"))
     hypers_at, coefficients_at = u8(8 * BLOCK), u8(8 * (BLOCK + size))
 
     def advance(i, tensors, given, info, progress, factor, whole, limited, partial, scratch):  # type: ignore[no-untyped-def]
@@ -234,12 +234,15 @@ def counter(m: Target, rule: Rule, absent: tuple[str, ...], by_index: bool) -> A
     return m.jit(advance)
 
 
-def row_writer(m: Target, real: str, scalars: int) -> Any:
-    """Return the function that rounds the scalars of a tensor to its compute type and writes them to its row."""
+def row_writer(m: Target, real: str, scalars: int, later: int) -> Any:
+    """Return the function that rounds the scalars of a tensor to its compute type and writes them to its row.
+
+    There is room for some that come ``later``: see tensor_norms.py.
+    """
     first, one, own = m.store(real, 4), m.store(real), m.store(real, scalars)
     step, number, rounded = u8(SIZES[real]), m.load("f64"), cast(m, REALS[real])
     four, all = every(m, rounded, 4), every(m, rounded, scalars)
-    behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * scalars)
+    behind, width = u8(16 + 4 * SIZES[real]), u8(SIZES[real] * (scalars + later))
 
     def written(row, stages, values, count, coefficients):  # type: ignore[no-untyped-def]
         first(row + u8(16), four(stages))
