@@ -82,11 +82,8 @@ class Rows(NamedTuple):
         """Return the kernel."""
         from numba import cuda, types
 
-        body, threads, size = (
-            whole_rows.update(m, self.variant),
-            u8(self.threads),
-            whole_rows.shared(self.variant),
-        )
+        body, size = whole_rows.update(m, self.variant), whole_rows.shared(self.variant)
+        threads = u8(self.threads)
 
         def kernel(table, chunks, given, picks):  # type: ignore[no-untyped-def]
             kept = cuda.shared.array(size, types.float64)
@@ -124,9 +121,8 @@ class Prologue(NamedTuple):
     @property
     def name(self) -> str:
         """What the kernel is called."""
-        return "_".join(
-            ["prepare", self.rule.name, *self.absent, *["limited"] * self.limited, *["by_index"] * self.by_index]
-        )
+        flags = ["limited"] * self.limited + ["by_index"] * self.by_index
+        return "_".join(["prepare", self.rule.name, *self.absent, *flags])
 
     def body(self, m: Target) -> Function:
         """Return the work of one thread."""
@@ -210,10 +206,7 @@ class Leaves(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Sums the squares of the tensors of a variant and of their updates.
-
-    Arguments: table, leaves, given, count, info, sums, total.
-    """
+    """Sums squares of a variant's tensors, and of their updates: (table, leaves, given, count, info, sums, total)."""
 
     variant: Variant
     threads: int = tensor_norms.THREADS

@@ -25,8 +25,8 @@ FOLDER = Path(kernels.__file__).parent
 
 
 def rule_forms(rule):
-    more = [form for form in ("steps", "direction") if getattr(rule, form) is not None]
-    return {"reference": rule.kernel, **{form: f"{rule.kernel}_{form}" for form in more}}
+    more = {"steps": rule.prox_steps, "direction": rule.direction}
+    return {"reference": rule.kernel, **{form: f"{rule.kernel}_{form}" for form, has in more.items() if has}}
 
 
 def penalty_forms(penalty):
