@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
@@ -94,6 +94,24 @@ def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> N
             f"{name} has strides {a.strides}, the parameter {p.strides}: both must lie in memory in the same order "
             "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
         )
+
+
+def overlap(arrays: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()) -> tuple[str, str] | None:
+    """Return two names whose arrays share memory, one of ``arrays`` first, or None; ``others`` may do so in pairs."""
+    spans = sorted(
+        (start, start + a.nbytes, (i, name))
+        for i, given in enumerate((arrays, others))
+        for name, a in given
+        if isinstance(a, np.ndarray) and a.size
+        for start in [a.__array_interface__["data"][0]]
+    )
+    end, last = 0, (0, "")  # of the one that reaches furthest
+    for start, stop, own in spans:
+        if start < end and not last[0] == own[0] == 1:
+            first, second = (own, last) if own[0] < last[0] else (last, own)
+            return first[1], second[1]
+        end, last = max((end, last), (stop, own))
+    return None
 
 
 def gradients_of(p: np.ndarray[Any, Any]) -> tuple[str, ...]:
