@@ -12,7 +12,8 @@ from ..arrays.backend import Array, beside, copied, described, near
 from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside
-from .group import ParamGroup
+from ..validate import VERSION, fields, version
+from .group import OPTIONS, ParamGroup
 from .slots import slots
 
 
@@ -27,36 +28,32 @@ def snapshot(
         own = {key: dict(x) if isinstance(x, dict) else x for key, x in group.items()}
         groups.append({**own, "params": list(range(first, first + count))})
         first += count
-    return {"version": 1, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
+    return {"version": VERSION, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
 
 
 def group_values(
     state_dict: Mapping[str, Any], rule: Rule, param_groups: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the parameter groups as they were saved; ValueError where they are others."""
-    keys = {"version", "rule", "state", "param_groups"}
-    if not isinstance(state_dict, Mapping) or set(state_dict) != keys:
-        raise ValueError(f"a state_dict is a dict with the keys {sorted(keys)}, got {brief(state_dict)}")
-    for key, must in (("version", 1), ("rule", rule.name)):
-        if state_dict[key] != must:
-            raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
+    version(state_dict)
+    fields("the state_dict", state_dict, ("version", "rule", "state", "param_groups"))
+    if state_dict["rule"] != rule.name:
+        raise ValueError(f"rule of the state_dict is {state_dict['rule']!r}: must be {rule.name!r}")
     saved = state_dict["param_groups"]
     if not isinstance(saved, (list, tuple)):
         raise ValueError(f"param_groups of the state_dict is {brief(saved)}: must be a list of dicts")
     if len(saved) != len(param_groups):
         raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(param_groups)}")
+    defaults = {**rule.Values()._asdict(), **OPTIONS}  # of what has been added since it was saved
     values = []
     for i, (have, given) in enumerate(zip(param_groups, saved, strict=True)):
-        if not isinstance(given, Mapping):
-            raise ValueError(f"group {i} of the state_dict is {brief(given)}: must be a dict")
-        if set(given) != set(have):
-            raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
+        fields(f"group {i} of the state_dict", given, have, defaults)
         names = given["param_names"]
         if not isinstance(names, (list, tuple)) or tuple(names) != have["param_names"]:
             raise ValueError(
                 f"group {i} of the state_dict has the parameters {names!r}: must be {list(have['param_names'])}"
             )
-        values.append({**given, "params": have["params"], "param_names": have["param_names"]})
+        values.append({**defaults, **given, "params": have["params"], "param_names": have["param_names"]})
     return values
 
 
@@ -72,13 +69,10 @@ def read_states(
     found: list[Beside] = []
     for i, (group, p) in enumerate(zip(groups, params, strict=True)):
         entry, name = saved[i], names[i]
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
         own_slots = slots(group, p)
         known = {"step", "carry", *(slot.name for slot in own_slots.flat() if slot.on or slot.name != "shadow")}
         needed = {slot.name for slot in own_slots.flat() if slot.on and slot.start is not None} - {"shadow"}
-        if not needed | {"step", "carry"} <= set(entry) <= known:
-            raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
+        fields(f"{name} in the state_dict", entry, known, known - needed - {"step", "carry"})
         t = entry["step"]
         if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 1 << 62:
             raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer in [0, 2**62)")

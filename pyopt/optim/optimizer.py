@@ -403,10 +403,13 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
 
+        One of an older version of pyopt may lack hyper-parameters and options: they get their defaults.
+
         Raises
         ------
         ValueError, TypeError
-            Where rule, number of groups or parameters, names, shapes or dtypes differ; nothing has changed then.
+            Where rule, number of groups or parameters, names, shapes or dtypes differ, or where it has keys that this
+            version does not know; nothing has changed then.
         """
         self._guard.run(self._load, state_dict)
 

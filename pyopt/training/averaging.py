@@ -13,7 +13,7 @@ from ..kernels import checks
 from ..kernels.native import Guard, Loan, write
 from ..kernels.numerics import codecs
 from ..kernels.sums import absorb
-from ..validate import integer, keys
+from ..validate import VERSION, integer, saved
 from .weights import array_list, copied, fits
 
 
@@ -117,14 +117,14 @@ class PolyakAverage:
     def state_dict(self) -> dict[str, Any]:
         """Return settings, counts and copies of the averages; later updates do not change it."""
         counts = {name: getattr(self, name) for name in ("start", "every", "count", "updates")}
-        return {**counts, "averages": copied(self._means)}
+        return {"version": VERSION, **counts, "averages": copied(self._means)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``, to the same bits; ValueError or TypeError, and no change, where it is bad."""
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         other = PolyakAverage(self._params, state_dict["start"], state_dict["every"])
         other.updates = integer("updates", state_dict["updates"], 0)
         other.count = integer("count", state_dict["count"], 0)
@@ -238,14 +238,14 @@ class SnapshotEnsemble:
 
     def state_dict(self) -> dict[str, Any]:
         """Return progress and copies of the members, to be continued with the same schedule."""
-        return {"updates": self.updates, "members": [copied(member) for member in self._members]}
+        return {"version": VERSION, "updates": self.updates, "members": [copied(member) for member in self._members]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where it is none of these weights."""
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         updates = integer("updates", state_dict["updates"], 0)
         members = [array_list(member, f"members[{i}]") for i, member in enumerate(state_dict["members"])]
         for member in members:

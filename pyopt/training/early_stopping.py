@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays.backend import Array
 from ..kernels.hyper import Hyper
 from ..kernels.native import write
-from ..validate import integer, keys, one_of, real
+from ..validate import VERSION, integer, one_of, real, saved
 from .weights import array_list, copied, fits
 
 _SETTINGS = ("monitor", "min_delta", "patience", "mode", "baseline", "restore_best_weights", "start_from_epoch")
@@ -156,11 +156,11 @@ class EarlyStopping:
         """Return settings, progress and copies of the best weights; later updates do not change it."""
         names = (*_SETTINGS, "epoch", "wait", "best", "best_epoch", "stopped_epoch")
         weights = None if self._best_weights is None else copied(self._best_weights)
-        return {name: getattr(self, name) for name in names} | {"best_weights": weights}
+        return {"version": VERSION, **{name: getattr(self, name) for name in names}, "best_weights": weights}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         other = EarlyStopping(**{name: state_dict[name] for name in _SETTINGS})
         other.epoch, other.wait = (integer(name, state_dict[name], 0) for name in ("epoch", "wait"))
         best, weights = state_dict["best"], state_dict["best_weights"]
