@@ -49,7 +49,8 @@ def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
     if type(a) is np.ndarray and a.dtype in _REALS and dtypes in (REALS, STORED) and a.flags.aligned:
         return  # what nearly all are, without building the name of a dtype
     if not isinstance(a, np.ndarray):
-        raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")
+        tensor = "; a tensor on the CPU has one, t.detach().numpy()" if hasattr(type(a), "detach") else ""
+        raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed{tensor}")
     if masked(a):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
     if disguised(type(a)):  # type: ignore[arg-type]

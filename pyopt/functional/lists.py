@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array, is_list, make_plan
+from ..arrays.gpu import by_view
 from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside, Request
@@ -49,7 +50,7 @@ def on_lists(rule: Rule) -> Callable[..., None]:
     function.__module__ = __package__ or ""
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__doc__ = rule.doc
-    return function
+    return by_view("params", *lists, "state_steps")(function)
 
 
 def argument_lists(rule: Rule) -> list[str]:
