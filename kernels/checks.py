@@ -86,14 +86,19 @@ def rows_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
 
 def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> None:
     """Raise where ``a`` is not of one of ``dtypes``, or does not lie in memory as ``p`` does."""
+    order = "C" if p.flags.c_contiguous else "F" if p.flags.f_contiguous else "K"
+    mend = f"np.asarray(g, np.{dtypes[0]}, order={order!r})"  # of the dtype, too: einsum, say, changes both
+    if isinstance(a, np.ndarray) and not masked(a) and a.dtype.kind == "f" and a.dtype.name not in dtypes:
+        raise TypeError(f"{name} has dtype {a.dtype}: native {either(dtypes)} is needed ({mend} makes such a copy)")
     plain_array(a, name, dtypes)
     if a.shape != p.shape:
         raise ValueError(f"{name} has shape {a.shape}, the parameter {p.shape}: they must agree")
     steps = [s * p.itemsize for s, n in zip(a.strides, a.shape, strict=True) if n > 1]
     if steps != [s * a.itemsize for s, n in zip(p.strides, p.shape, strict=True) if n > 1] and p.size:
+        hint = mend if order != "K" else "np.copyto into np.empty_like of the parameter"
         raise ValueError(
             f"{name} has strides {a.strides}, the parameter {p.strides}: both must lie in memory in the same order "
-            "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
+            f"({hint} makes such a copy)"
         )
 
 

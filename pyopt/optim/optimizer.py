@@ -125,10 +125,7 @@ class Optimizer:
     def _add(self, group: Mapping[str, Any]) -> None:
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"{brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
-        if unknown := set(group) - set(self.defaults) - {"params"}:
-            raise TypeError(
-                f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
-            )
+        self._known(set(group))
         had = self._made
         pairs = named(group["params"], len(had.names))
         arrays = tuple(array for _, array in pairs)
@@ -143,6 +140,20 @@ class Optimizer:
                            [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
         group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
         vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
+
+    def _known(self, keys: set[str]) -> None:
+        """Raise where one of the keys of a parameter group means nothing."""
+        if unknown := keys - set(self.defaults) - {"params"}:
+            raise TypeError(
+                f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
+            )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("defaults", ()):
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: write param_groups[0][{name!r}], and that of each other group"
+            )
+        super().__setattr__(name, value)
 
     def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
              zero_grads: bool = False) -> None:  # fmt: skip
@@ -269,7 +280,9 @@ class Optimizer:
 
     def _current(self) -> Assembly:
         """Return what was made of the groups, over the memory that tensors have now."""
-        self._made = made = self._intact().followed()
+        made = self._intact().followed()
+        if made is not self._made:
+            self._made = made
         return made
 
     def _intact(self) -> Assembly:
@@ -283,6 +296,8 @@ class Optimizer:
         for own, values in zip(made.own, self.param_groups, strict=True):
             if values.get("params") is not own:
                 raise ValueError("the 'params' of a parameter group were replaced: use add_param_group")
+            if len(values) > len(self.defaults) + 2:
+                self._known(set(values) - {"param_names"})
         return made
 
     def write_hypers(self) -> None:
