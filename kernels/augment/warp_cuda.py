@@ -13,10 +13,11 @@ def warp(images, matrices, colours, boxes, fill, edge, n, c, y, x):
     i, j = floor(u), floor(v)
     s, t = u - i, v - j
     left, top = int(i), int(j)
-    a = pixel(images, fill, edge, n, c, top, left)
-    b = pixel(images, fill, edge, n, c, top, left + 1)
-    d = pixel(images, fill, edge, n, c, top + 1, left)
-    e = pixel(images, fill, edge, n, c, top + 1, left + 1)
+    beyond = (fill[c] - colours[n, 1]) / colours[n, 0]
+    a = pixel(images, beyond, edge, n, c, top, left)
+    b = pixel(images, beyond, edge, n, c, top, left + 1)
+    d = pixel(images, beyond, edge, n, c, top + 1, left)
+    e = pixel(images, beyond, edge, n, c, top + 1, left + 1)
     upper, lower = a + s * (b - a), d + s * (e - d)
     return (upper + t * (lower - upper)) * colours[n, 0] + colours[n, 1]
 
@@ -26,10 +27,10 @@ def clamped(u, low, high):
     return u if u < high else high
 
 
-def pixel(images, fill, edge, n, c, j, i):
+def pixel(images, beyond, edge, n, c, j, i):
     height, width = images.shape[2], images.shape[3]
     if not edge and (j < 0 or j >= height or i < 0 or i >= width):
-        return fill[c]
+        return beyond
     j = 0 if j < 0 else height - 1 if j >= height else j
     i = 0 if i < 0 else width - 1 if i >= width else i
-    return type(fill[c])(images[n, c, j, i])
+    return type(beyond)(images[n, c, j, i])

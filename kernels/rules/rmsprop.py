@@ -12,8 +12,8 @@
 
 States: square_avg; grad_avg, where centered; momentum_buffer, where momentum is not 0 (each of p's shape, starts at 0).
 Ranges: lr, eps, weight_decay, momentum >= 0; alpha in [0, 1). ValueError else.
-Deviations: none from torch.optim.RMSprop, whose alpha may reach 1, where nothing is ever learned. The form of TensorFlow 1
-is not offered: v starts at 1 there, and sqrt(v + eps) divides, so that its eps and its first steps are others.
+Deviations: none from torch.optim.RMSprop, whose alpha may reach 1, where nothing is ever learned. The form of
+TensorFlow 1 is not offered: v starts at 1 and sqrt(v + eps) divides, so that first steps and the meaning of eps differ.
 Source: G. Hinton, N. Srivastava, K. Swersky, "Neural networks for machine learning, lecture 6e", 2012,
 https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; centered: A. Graves, "Generating
 sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850

@@ -29,7 +29,14 @@ class Slot(NamedTuple):
 
 def slots(group: ParamGroup, p: Array) -> Beside:
     """Return the slots beside ``p``."""
-    (shape, stored), given = described(p), group.options["state_dtype"] or {}
+    key = described(p)
+    if key not in group.slots:  # of 100000 tensors most have the shape of another
+        group.slots[key] = _slots(group, *key)
+    return group.slots[key]  # type: ignore[no-any-return]
+
+
+def _slots(group: ParamGroup, shape: tuple[int, ...], stored: np.dtype[Any]) -> Beside:
+    given = group.options["state_dtype"] or {}
     real = codecs.compute(stored)
     flags, ema, *_ = group.structure
     states = []
