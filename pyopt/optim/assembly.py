@@ -28,25 +28,32 @@ class Assembly(NamedTuple):
     torch: bool  # whether there are tensors at all, on a GPU or not
     names: list[str]
     beside: list[Beside]
+    used: list[Beside]  # the same without what is off, as the plan has it
     structures: list[Any]
     plan: Plan
 
     @classmethod
     def of(cls, groups: list[ParamGroup], own: list[tuple[Any, ...]], names: list[str], beside: Sequence[Beside],
-           steps: list[int], carries: list[float]) -> Assembly:  # fmt: skip
-        """Return the whole, with new arrays in the slots that are on and empty."""
+           steps: list[int], carries: list[float], had: Assembly | None = None) -> Assembly:  # fmt: skip
+        """Return the whole, with new arrays in the slots that are on and empty.
+
+        What it begins with is looked at no more where ``had`` has it: many groups are added one by one.
+        """
         given = [*chain(*own)]
         params = [adopt(a) for a in given]
         tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
         members = [i for i, arrays in enumerate(own) for _ in arrays]
         check_parameters(names, params)
-        kept = [filled(groups[i], p, have) for i, p, have in zip(members, params, beside, strict=True)]
-        used = [in_use(groups[i], p, have) for i, p, have in zip(members, params, kept, strict=True)]
-        plan = make_plan(names, params, used, [group.group for group in groups], members, steps, carries)
         structures = [group.structure for group in groups]
-        return cls(
-            groups, own, params, tensors, facts(tensors), any(map(is_tensor, given)), names, kept, structures, plan
-        )
+        known = len(had.names) if had is not None and had.structures == structures[: len(had.groups)] else 0
+        kept, used = [*beside[:known]], [*had.used] if had is not None and known else []
+        for i in range(known, len(names)):
+            group = groups[members[i]]
+            kept.append(filled(group, params[i], beside[i]))
+            used.append(in_use(group, params[i], kept[i]))
+        plan = make_plan(names, params, used, [group.group for group in groups], members, steps, carries)
+        torch = any(map(is_tensor, given))
+        return cls(groups, own, params, tensors, facts(tensors), torch, names, kept, used, structures, plan)
 
     def over(self, beside: Sequence[Beside]) -> Assembly:
         """Return the same with other arrays beside the parameters, from the same step counts on."""

@@ -112,7 +112,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = Guard()
-        self._made = Assembly([], [], [], [], [], False, [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
+        self._made = Assembly([], [], [], [], [], False, [], [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -137,7 +137,7 @@ class Optimizer:
         steps, carries = had.plan.progress() if had.names else ([], [])
         beside = [*had.beside, *[Beside.nothing(self.rule)] * len(arrays)]
         made = Assembly.of([*had.groups, new], [*had.own, arrays], names, beside,
-                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
+                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)], had)  # fmt: skip
         group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
         vars(self).update(param_groups=[*self.param_groups, group], _made=made)  # at once
 
