@@ -42,7 +42,8 @@ def by_view(*writes: str) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            args = tuple(list(a) if hasattr(type(a), "__next__") else a for a in args)  # model.parameters() is one
+            args = tuple(map(_listed, args))
+            kwargs = {name: _listed(a) for name, a in kwargs.items()}
             if not any(map(_has_tensors, args)) and not any(map(_has_tensors, kwargs.values())):
                 return function(*args, **kwargs)
             given = signature.bind(*args, **kwargs).arguments
@@ -57,6 +58,11 @@ def by_view(*writes: str) -> Callable[[Function], Function]:
         return called  # type: ignore[return-value]
 
     return taking
+
+
+def _listed(a: Any) -> Any:
+    """Return an iterator, such as ``model.parameters()``, as a list: it can be gone through once only."""
+    return list(a) if hasattr(type(a), "__next__") else a
 
 
 def _has_tensors(a: Any) -> bool:

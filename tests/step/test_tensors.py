@@ -61,7 +61,11 @@ def test_functional_form(torch, zero):
              for x in (grads, *states, steps))]  # fmt: skip
     options = {"lr": 0.25, "beta2": 0.5, "zero_grads": zero, "amsgrad": True}
     before = [a._version for a in model.parameters()]
-    functional.adamw(model.parameters(), grads, *states, steps, **options)
+    if zero:
+        functional.adamw(model.parameters(), iter(grads), *states, steps, **options)
+    else:
+        functional.adamw(params=model.parameters(), grads=grads, exp_avgs=states[0], exp_avg_sqs=states[1],
+                         max_exp_avg_sqs=states[2], state_steps=iter(steps), **options)  # fmt: skip
     functional.adamw(*lists, **options)
     for tensors, arrays in zip(([*model.parameters()], grads, *states, steps), lists, strict=True):
         for t, a in zip(tensors, arrays, strict=True):
