@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from ..arrays.backend import Array, check_parameters, make_plan
 from ..arrays.gpu import adopt, facts, is_tensor
+from ..kernels import checks
 from ..kernels.backend import Plan
-from ..kernels.step import Beside
-from .checkpoint import brief
+from ..kernels.spec import Rule
+from ..kernels.step import SLOTS, Beside
 from .group import ParamGroup
 from .slots import filled, in_use
 
@@ -77,6 +78,15 @@ class Assembly(NamedTuple):
         if facts(self.tensors) != self.facts:
             raise ValueError("a schedule moved the memory of a parameter: only between steps may that be done")
 
+    def described(self, rule: Rule, beside: Sequence[Beside]) -> list[dict[str, Any]]:
+        """Return step count and carry of each parameter, and what stands beside it, by name."""
+        names = [*(state.name for state in rule.states), *SLOTS]
+        return [
+            {"step": t, "carry": carry}
+            | {name: array for name, array in zip(names, own.flat(), strict=True) if array is not None}
+            for t, carry, own in zip(*self.plan.progress(), beside, strict=True)
+        ]
+
     @property
     def given(self) -> list[Any]:
         """All parameters in their order, as given."""
@@ -100,6 +110,14 @@ class Assembly(NamedTuple):
         if isinstance(param, (int, np.integer)) and not isinstance(param, bool) and 0 <= param < len(names):
             return int(param)
         raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
+
+
+def brief(value: Any) -> str:
+    """Return what ``value`` is, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
+    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _tensor(device: Any, dtype: Any, shape: Any, strides: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,28 @@ from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside
 from ..validate import VERSION, fields, version
+from .assembly import Assembly, brief
 from .group import OPTIONS, ParamGroup
-from .slots import slots
+from .slots import filled, slots
 
 
-def snapshot(
-    rule: Rule, state: Sequence[Mapping[str, Any]], param_groups: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return copies of all that does not follow from the parameters."""
-    states = [{key: copied(x) for key, x in own.items()} for own in state]
-    groups, first = [], 0
-    for group in param_groups:
-        count = len(group["params"])
-        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group.items()}
-        groups.append({**own, "params": list(range(first, first + count))})
+def snapshot(rule: Rule, made: Assembly, param_groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return copies of all that does not follow from the parameters, as a step would find it now."""
+    values = [dict(group) for group in param_groups]
+    groups = [ParamGroup(rule, each) for each in values]
+    of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+    beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
+    for i, group in enumerate(of):
+        if group.options["shadow_dtype"] is None:  # any more: what is left of one
+            beside[i] = beside[i]._replace(shadow=None)
+    states = [{key: copied(x) for key, x in own.items()} for own in made.described(rule, beside)]
+    saved, first = [], 0
+    for group_dict in values:
+        count = len(group_dict["params"])
+        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group_dict.items()}
+        saved.append({**own, "params": list(range(first, first + count))})
         first += count
-    return {"version": VERSION, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
+    return {"version": VERSION, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": saved}
 
 
 def group_values(
@@ -90,6 +96,19 @@ def read_states(
     return found, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
 
+def loaded(
+    state_dict: Mapping[str, Any], rule: Rule, current: Callable[[], Assembly],
+    param_groups: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], Assembly]:  # fmt: skip
+    """Return the parameter groups of a snapshot, and what is made of it, checked against what there is."""
+    values = group_values(state_dict, rule, param_groups)
+    groups = [ParamGroup(rule, value) for value in values]
+    had = current()
+    of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
+    beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
+    return values, Assembly.of(groups, had.own, had.names, beside, steps, carries)
+
+
 def moved(p: Any, had: Beside) -> Beside:
     """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
     return _placed(p, had.map(copied))
@@ -100,11 +119,3 @@ def _placed(p: Any, arrays: Beside) -> Beside:
     lag = None if arrays.row_decay is None else near(p, arrays.row_decay)
     rest = arrays._replace(row_decay=None)
     return rest.map(lambda a: None if a is None else beside(p, a, a.dtype))._replace(row_decay=lag)
-
-
-def brief(value: Any) -> str:
-    """Return what ``value`` is, in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
-    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -17,13 +17,13 @@ from ..kernels.hyper import Hyper
 from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
 from ..kernels.spec import Rule
-from ..kernels.step import SLOTS, Beside, Request
+from ..kernels.step import Beside, Request
 from ..training.loss_scale import DynamicLossScale
-from .assembly import Assembly
-from .checkpoint import brief, group_values, moved, read_states, snapshot
+from .assembly import Assembly, brief
+from .checkpoint import loaded, moved, snapshot
 from .group import GRAD_SCALE, ZERO_GRADS, ParamGroup
 from .signature import documentation, signature
-from .slots import filled, slots
+from .slots import slots
 
 Params = Iterable[Any]
 
@@ -88,13 +88,11 @@ class Optimizer:
     """
 
     rule: ClassVar[Rule]
-    _state_names: ClassVar[list[str]]
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rule = RULES[rule]
-        cls._state_names = [*(state.name for state in cls.rule.states), *SLOTS]
         cls.__signature__ = signature(cls.rule)
         cls.__doc__ = documentation(cls.rule, Optimizer.__doc__)
 
@@ -387,14 +385,7 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._described(self._made.beside)
-
-    def _described(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
-        return [
-            {"step": t, "carry": carry}
-            | {name: array for name, array in zip(self._state_names, own.flat(), strict=True) if array is not None}
-            for t, carry, own in zip(*self._made.plan.progress(), beside, strict=True)
-        ]
+        return self._made.described(self.rule, self._made.beside)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
@@ -405,15 +396,7 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        made = self._current()
-        values = [dict(group) for group in self.param_groups]
-        groups = [ParamGroup(self.rule, each) for each in values]
-        of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
-        beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
-        for i, group in enumerate(of):
-            if group.options["shadow_dtype"] is None:  # any more: what is left of one
-                beside[i] = beside[i]._replace(shadow=None)
-        return snapshot(self.rule, self._described(beside), values)
+        return snapshot(self.rule, self._current(), self.param_groups)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
@@ -429,12 +412,7 @@ class Optimizer:
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        values = group_values(state_dict, self.rule, self.param_groups)
-        groups = [ParamGroup(self.rule, value) for value in values]
-        had = self._current()
-        of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
-        beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
-        made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
+        values, made = loaded(state_dict, self.rule, self._current, self.param_groups)
         vars(self).update(param_groups=values, _made=made)
 
     def __reduce__(self) -> Any:
