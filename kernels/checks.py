@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
@@ -49,7 +49,8 @@ def plain_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
     if type(a) is np.ndarray and a.dtype in _REALS and dtypes in (REALS, STORED) and a.flags.aligned:
         return  # what nearly all are, without building the name of a dtype
     if not isinstance(a, np.ndarray):
-        raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed")
+        tensor = "; a tensor on the CPU has one, t.detach().numpy()" if hasattr(type(a), "detach") else ""
+        raise TypeError(f"{name} is {type(a).__name__} {_short(a)}: a NumPy array is needed{tensor}")
     if masked(a):
         raise TypeError(f"{name} is a masked array: fill it first, with a.filled(value)")
     if disguised(type(a)):  # type: ignore[arg-type]
@@ -85,15 +86,38 @@ def rows_array(a: Any, name: str, dtypes: Sequence[str] = REALS) -> None:
 
 def like(a: Any, p: np.ndarray[Any, Any], name: str, dtypes: Sequence[str]) -> None:
     """Raise where ``a`` is not of one of ``dtypes``, or does not lie in memory as ``p`` does."""
+    order = "C" if p.flags.c_contiguous else "F" if p.flags.f_contiguous else "K"
+    mend = f"np.asarray(g, np.{dtypes[0]}, order={order!r})"  # of the dtype, too: einsum, say, changes both
+    if isinstance(a, np.ndarray) and not masked(a) and a.dtype.kind == "f" and a.dtype.name not in dtypes:
+        raise TypeError(f"{name} has dtype {a.dtype}: native {either(dtypes)} is needed ({mend} makes such a copy)")
     plain_array(a, name, dtypes)
     if a.shape != p.shape:
         raise ValueError(f"{name} has shape {a.shape}, the parameter {p.shape}: they must agree")
     steps = [s * p.itemsize for s, n in zip(a.strides, a.shape, strict=True) if n > 1]
     if steps != [s * a.itemsize for s, n in zip(p.strides, p.shape, strict=True) if n > 1] and p.size:
+        hint = mend if order != "K" else "np.copyto into np.empty_like of the parameter"
         raise ValueError(
             f"{name} has strides {a.strides}, the parameter {p.strides}: both must lie in memory in the same order "
-            "(np.ascontiguousarray or np.asfortranarray makes such a copy)"
+            f"({hint} makes such a copy)"
         )
+
+
+def overlap(arrays: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()) -> tuple[str, str] | None:
+    """Return two names whose arrays share memory, one of ``arrays`` first, or None; ``others`` may do so in pairs."""
+    spans = sorted(
+        (start, start + a.nbytes, (i, name))
+        for i, given in enumerate((arrays, others))
+        for name, a in given
+        if isinstance(a, np.ndarray) and a.size
+        for start in [a.__array_interface__["data"][0]]
+    )
+    end, last = 0, (0, "")  # of the one that reaches furthest
+    for start, stop, own in spans:
+        if start < end and not last[0] == own[0] == 1:
+            first, second = (own, last) if own[0] < last[0] else (last, own)
+            return first[1], second[1]
+        end, last = max((end, last), (stop, own))
+    return None
 
 
 def gradients_of(p: np.ndarray[Any, Any]) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class Penalty:
         C-contiguous).
         """
         total = 0.0
-        for i, p in enumerate([params] if isinstance(params, np.ndarray) else params):
+        for i, p in enumerate(params if isinstance(params, (list, tuple)) else [params]):
             (checks.rows_array if self.by_row else checks.dense_array)(p, f"params[{i}]")
             rows = (len(p) if p.ndim else 1) if self.by_row else p.size
             size = max(1, p.size // max(1, rows))
@@ -148,7 +148,7 @@ class Projection(Penalty):
 
     def value(self, params: Any) -> float:
         """Return 0 where all arrays are inside, else infinity."""
-        arrays = [params] if isinstance(params, np.ndarray) else params
+        arrays = params if isinstance(params, (list, tuple)) else [params]
         return 0.0 if all(np.array_equal(self.prox(p, 1.0), p) for p in arrays) else math.inf
 
     def grad(self, p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import validate
 from .arrays.backend import Array
+from .arrays.gpu import by_view
 from .kernels import checks
 from .kernels.hyper import Hyper
 from .kernels.layers import batch_norm as _batch_norm
@@ -39,6 +40,7 @@ _EPS = Hyper("eps", 1e-5, above=True)
 _P = Hyper("p", 0.5, high=1.0)
 
 
+@by_view("out", "running_mean", "running_var")
 def batch_norm(
     x: Array,
     running_mean: Array | None = None,
@@ -101,6 +103,7 @@ def batch_norm(
     return y, mean, inv_std
 
 
+@by_view("out")
 def batch_norm_backward(
     dy: Array,
     x: Array,
@@ -149,6 +152,7 @@ def batch_norm_backward(
     return dx, dweight, dbias
 
 
+@by_view("out")
 def layer_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5, out: Array | None = None
 ) -> tuple[Array, Array, Array]:
@@ -187,6 +191,7 @@ def layer_norm(
     return y, mean.reshape(x.shape[:-1]), inv_std.reshape(x.shape[:-1])
 
 
+@by_view("out")
 def layer_norm_backward(
     dy: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None = None, out: Array | None = None
 ) -> tuple[Array, Array, Array]:
@@ -225,6 +230,7 @@ def layer_norm_backward(
     return dx, dweight, dbias
 
 
+@by_view("out")
 def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array | None = None) -> Array:
     """Return x with each number set to 0 with probability p, and the others scaled so that the mean stays.
 
@@ -268,6 +274,7 @@ def dropout(x: Array, p: float, seed: int, step: int, layer: int = 0, out: Array
     return y
 
 
+@by_view("out")
 def bias_relu(x: Array, bias: Array, out: Array | None = None) -> Array:
     """Return max(x + bias, 0).
 
@@ -292,6 +299,7 @@ def bias_relu(x: Array, bias: Array, out: Array | None = None) -> Array:
     return y
 
 
+@by_view("out")
 def bias_relu_backward(dy: Array, x: Array, bias: Array, out: Array | None = None) -> tuple[Array, Array]:
     """Return the gradients of a loss with respect to x and bias of ``bias_relu``.
 
@@ -318,6 +326,7 @@ def bias_relu_backward(dy: Array, x: Array, bias: Array, out: Array | None = Non
     return dx, _bias_relu.backward(dy.reshape(rows.shape), rows, bias, dx.reshape(rows.shape))
 
 
+@by_view("out")
 def bias_gelu(x: Array, bias: Array, approximate: str = "none", out: Array | None = None) -> Array:
     """Return z * Phi(z) with z = x + bias and Phi the normal distribution.
 
@@ -347,6 +356,7 @@ def bias_gelu(x: Array, bias: Array, approximate: str = "none", out: Array | Non
     return y
 
 
+@by_view("out")
 def bias_gelu_backward(
     dy: Array, x: Array, bias: Array, approximate: str = "none", out: Array | None = None
 ) -> tuple[Array, Array]:

@@ -32,6 +32,7 @@ import numpy as np
 
 from . import _losses, validate
 from .arrays.backend import Array
+from .arrays.gpu import by_view
 from .kernels import checks, loss
 from .kernels.hyper import Hyper
 from .kernels.losses import LOSSES
@@ -47,18 +48,21 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@by_view("out")
 def squared_error(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
                   sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the squared error (prediction - target)^2 and its gradient, as ``torch.nn.functional.mse_loss``."""
     return _elementwise("squared_error", {"prediction": prediction, "target": target}, reduction, out, sample_weight)
 
 
+@by_view("out")
 def absolute_error(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
                    sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the absolute error |prediction - target| and its gradient, as ``torch.nn.functional.l1_loss``."""
     return _elementwise("absolute_error", {"prediction": prediction, "target": target}, reduction, out, sample_weight)
 
 
+@by_view("out")
 def huber(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *, delta: float = 1.0,
           sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the Huber loss and its gradient, as ``torch.nn.functional.huber_loss``.
@@ -72,6 +76,7 @@ def huber(prediction: Array, target: Array, reduction: str = "mean", out: Array 
     return _elementwise("huber", arrays, reduction, out, sample_weight, options)
 
 
+@by_view("out")
 def binary_cross_entropy(logits: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
                          pos_weight: Any = None, sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the binary cross-entropy of targets in [0, 1] under sigmoid(logits), and its gradient.
@@ -88,6 +93,7 @@ def binary_cross_entropy(logits: Array, target: Array, reduction: str = "mean", 
     return _elementwise("binary_cross_entropy", arrays, reduction, out, sample_weight, {}, {"pos_weight": weight})
 
 
+@by_view("out")
 def focal(logits: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
           alpha: float | None = 0.25, gamma: float = 2.0,
           sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
@@ -102,18 +108,21 @@ def focal(logits: Array, target: Array, reduction: str = "mean", out: Array | No
     return _elementwise("focal", {"logits": logits, "target": target}, reduction, out, sample_weight, options)
 
 
+@by_view("out")
 def hinge(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
           sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the hinge loss max(0, 1 - target * prediction) of targets -1 or 1, and its gradient."""
     return _elementwise("hinge", {"prediction": prediction, "target": target}, reduction, out, sample_weight)
 
 
+@by_view("out")
 def squared_hinge(prediction: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
                   sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the squared hinge loss max(0, 1 - target * prediction)^2 of targets -1 or 1, and its gradient."""
     return _elementwise("squared_hinge", {"prediction": prediction, "target": target}, reduction, out, sample_weight)
 
 
+@by_view("out")
 def poisson(log_rate: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
             sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip
     """Return the Poisson loss exp(log_rate) - target * log_rate and its gradient.
@@ -123,6 +132,7 @@ def poisson(log_rate: Array, target: Array, reduction: str = "mean", out: Array 
     return _elementwise("poisson", {"log_rate": log_rate, "target": target}, reduction, out, sample_weight)
 
 
+@by_view("out")
 def softmax_cross_entropy(logits: Array, target: Array, reduction: str = "mean", out: Array | None = None, *,
                           label_smoothing: float = 0.0, class_weights: Any = None, ignore_index: int = -100,
                           sample_weight: Any = None) -> tuple[Value, Array]:  # fmt: skip

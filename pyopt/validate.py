@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Collection, Mapping
@@ -12,6 +13,8 @@ import numpy as np
 from .arrays.backend import Array
 from .kernels import checks
 from .kernels.hyper import Hyper
+
+VERSION = 1  # of all state_dicts; another one comes with what reads those before it
 
 
 def planes(x: Any) -> Array:
@@ -159,8 +162,32 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
     return value
 
 
-def keys(state_dict: Any, must: Mapping[str, Any]) -> None:
-    """Raise where a state_dict has not the keys of another one."""
-    if not isinstance(state_dict, Mapping) or set(state_dict) != set(must):
-        found = sorted(state_dict) if isinstance(state_dict, Mapping) else state_dict
-        raise ValueError(f"the state_dict has the keys {found!r}: must be {sorted(must)}")
+def version(state_dict: Any) -> None:
+    """Raise where a state_dict is of a form that this version of pyopt does not know."""
+    found = state_dict.get("version", 1) if isinstance(state_dict, Mapping) else 1
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ValueError(f"version of the state_dict is {found!r}: must be an integer from 1 to {VERSION}")
+    if found > VERSION:
+        raise ValueError(
+            f"version of the state_dict is {found}: a newer pyopt wrote it, this one reads up to {VERSION}"
+        )
+
+
+def fields(what: str, given: Any, known: Collection[str], optional: Collection[str] = ()) -> None:
+    """Raise where ``given`` is no dict, has a key that is not ``known``, or lacks one that is not ``optional``."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} is {given!r:.80}: must be a dict with the keys {sorted(known)}")
+    if unknown := sorted(set(given) - set(known), key=str):
+        raise ValueError(f"{what} has unknown keys {unknown}: must be among {sorted(known)}")
+    if missing := sorted(set(known) - set(given) - set(optional)):
+        raise ValueError(f"{what} lacks the keys {missing}: they must be there")
+
+
+def saved(state_dict: Any, owner: Any) -> dict[str, Any]:
+    """Return a state_dict of an older or of this version as ``owner``, whose settings have defaults, has it now."""
+    version(state_dict)
+    known = owner.state_dict()
+    settings = inspect.signature(type(owner)).parameters
+    defaults = {name: settings[name].default for name in known if name in settings}
+    fields("the state_dict", state_dict, {"version", *known}, {"version", *defaults})
+    return {"version": VERSION, **defaults, **state_dict}

@@ -86,13 +86,13 @@ cdef inline void look_beyond(Strip* a, const Geometry* of, int32_t start, int32_
 # What is gathered stays in arrays of the function's own, which no pointer reaches: else gcc must think that a store
 # changes what the next gather reads.
 cdef inline void sample(const Strip* a, const real* share, const pixel* source, pixel* out, const real* colour,
-                        real beyond, int32_t left, int32_t right, Py_ssize_t out_step, int32_t step,
+                        real fill, int32_t left, int32_t right, Py_ssize_t out_step, int32_t step,
                         int32_t line) noexcept nogil:
     """A strip of one channel; the pixels from `left` to `right` are cut out."""
     cdef int32_t x, part, start, stop, n = a.n, begin = a.begin, end = a.end
     cdef real[128] p00, p01, p10, p11, z
     cdef uint8_t[128] byte
-    cdef real u, v, gain = colour[0], shift = colour[1]
+    cdef real u, v, gain = colour[0], shift = colour[1], beyond = (fill - shift) / gain
     for part in range(2):                       # the two sides of the inner part
         start = end if part else 0
         stop = n if part else begin
@@ -128,7 +128,7 @@ cdef inline void sample(const Strip* a, const real* share, const pixel* source, 
         v = p10[x] + share[x] * (p11[x] - p10[x])
         z[x] = (u + share[128 + x] * (v - u)) * gain + shift
     for x in range(left, right):
-        z[x] = beyond
+        z[x] = fill
     if pixel is uint8_t:
         for x in range(n):
             u = z[x] if z[x] > 0 else 0

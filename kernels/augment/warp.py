@@ -13,7 +13,8 @@
 with lerp(a, b, t) = a + t * (b - a), m the sample's row of ``matrices`` and (gain, shift) its row of ``colours``. The
 map goes from the output's pixels to the input's, both counted from 0 in their centres: (x, y) = (0, 0) is the centre
 of the first pixel, as in scipy.ndimage, where the matrix is that of (y, x). It is the geometry of grid_sample in torch
-with align_corners=False. Beyond the image lies ``fill``, a number for each channel; with ``edge``, the nearest pixel.
+with align_corners=False. Beyond the image lies what gain and shift make ``fill`` of, a number for each channel; with
+``edge``, the nearest pixel.
 The box of a sample, (top, left, bottom, right) in its row of ``boxes``, becomes ``fill`` after everything else.
 
 Computed in the dtype of the images, uint8 in float32; to uint8 it is rounded to nearest, halves up, after a clamp to
@@ -21,8 +22,8 @@ Computed in the dtype of the images, uint8 in float32; to uint8 it is rounded to
 that the bits are the same everywhere, given the matrices.
 
 Ranges: images uint8, float32 or float64, C-contiguous, height and width below 2^24, fewer than 2^31 elements a sample;
-matrices (samples, 6) with entries below 1e9 in size; colours (samples, 2), fill (channels,), all finite; boxes
-(samples, 4). TypeError or ValueError else.
+matrices (samples, 6) with entries below 1e9 in size; colours (samples, 2), fill (channels,), all finite, gain > 0;
+boxes (samples, 4). TypeError or ValueError else.
 Deviations: a pixel of weight 0 counts, as in torch: inf or NaN in it gives NaN; -0 becomes 0. No borders that reflect
 or wrap: ``np.pad`` makes them, before a ``crop`` or a warp.
 Source: G. Wolberg, "Digital Image Warping", IEEE Computer Society Press 1990,
@@ -50,11 +51,13 @@ def reference(images, matrices, colours, boxes, fill, out_height, out_width, edg
             m0, m1, m2, m3, m4, m5 = matrices[n]
             i, s = _cell(m0 * x + (m1 * y + m2), real, width)
             j, t = _cell(m3 * x + (m4 * y + m5), real, height)
+            gain, shift = colours[n]
             for c in range(channels):
-                a, b = (_pixel(images[n, c], fill[c], j, k, edge) for k in (i, i + 1))
-                d, e = (_pixel(images[n, c], fill[c], j + 1, k, edge) for k in (i, i + 1))
+                beyond = (fill[c] - shift) / gain
+                a, b = (_pixel(images[n, c], beyond, j, k, edge) for k in (i, i + 1))
+                d, e = (_pixel(images[n, c], beyond, j + 1, k, edge) for k in (i, i + 1))
                 top, bottom = a + s * (b - a), d + s * (e - d)
-                z = (top + t * (bottom - top)) * colours[n, 0] + colours[n, 1]
+                z = (top + t * (bottom - top)) * gain + shift
                 out[n, c] = stored(z, images.dtype)
                 top, left, bottom, right = boxes[n]
                 out[n, c, top:bottom, left:right] = stored(fill[c], images.dtype)

@@ -56,9 +56,10 @@ def view(a: Any, name: str) -> View:
         if kind is None:
             raise TypeError(f"{name} has dtype {a.dtype}: {checks.either(checks.STORED)} is needed")
         return View(a.data_ptr(), tuple(a.shape), tuple(a.stride()), kind, False)
-    if isinstance(a, np.ndarray) or not hasattr(type(a), "__cuda_array_interface__"):
-        raise TypeError(f"{name} is {type(a).__name__}: an array on a GPU is needed, as the parameter is one")
-    given = a.__cuda_array_interface__
+    given = None if isinstance(a, np.ndarray) else getattr(a, "__cuda_array_interface__", None)
+    if given is None:  # JAX's class has it, but not its arrays in the host's memory
+        raise TypeError(f"{name} is {type(a).__name__}: an array on a GPU is needed, as the parameter is one, or for "
+                        "both an array of NumPy or a tensor of PyTorch")  # fmt: skip
     dtype = str(getattr(a, "dtype", np.dtype(given["typestr"])))
     kind = KINDS.get(dtype)
     if kind is None or given["typestr"][0] == ">":

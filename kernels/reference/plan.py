@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import checks
 from ..native import write
 from ..numerics import codecs, philox, reductions
 from ..numerics.elementary import flush
-from ..step import Beside, Group, Request, Stages, Work
+from ..step import SLOTS, Beside, Group, Request, Stages, Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +28,13 @@ class Plan:
             checks.beside(own, len(groups[0].rule.states), name)
         self.names, self.params, self.beside, self.members = names, params, beside, members
         self.rule, self.stages = groups[0].rule, [groups[k].stages for k in members]
+        for p, name, stages in zip(params, names, self.stages, strict=True):
+            if stages.rows:
+                checks.rows_array(p, name, checks.STORED)
+        roles = ("", *(f"the {state.name} of " for state in self.rule.states), *(f"the {slot} of " for slot in SLOTS))
+        self.owned = [(role + name, a) for p, own, name in zip(params, beside, names, strict=True)
+                      for role, a in zip(roles, (p, *own.flat()), strict=True)]  # fmt: skip
+        _apart(self.owned)
         self.t, self.carry = list(steps), list(carries)
         self.norm: float | None = None
         self.skipped = False
@@ -35,6 +42,7 @@ class Plan:
     def step(self, grads: Sequence[Array | None], request: Request) -> None:
         """Step every tensor whose gradient is not None."""
         grads = tuple(grads)
+        self.present(grads)
         works = [None if g is None else self.work(i, request) for i, g in enumerate(grads)]
         if request.still is not None:
             request.still()
@@ -60,14 +68,23 @@ class Plan:
 
     def check(self, grads: Sequence[Array | None], zero: bool) -> None:
         """Raise where ``step`` cannot take these gradients."""
-        if len(grads) != len(self.params):
-            raise ValueError(f"{len(grads)} gradients for {len(self.params)} parameters: give one each, or None")
+        self.present(grads)
         for g, p, name in zip(grads, self.params, self.names, strict=True):
             if g is not None:
                 label, allowed = f"the gradient of {name}", checks.gradients_of(p)
                 checks.like(g, p, label, allowed)
                 if zero and not g.flags.writeable:
                     checks.reject(g, p, label, allowed, zero)
+        given = [(f"the gradient of {name}", g) for g, name in zip(grads, self.names, strict=True)]
+        _apart(self.owned, given)
+        _apart(given if zero else ())
+
+    def present(self, grads: Sequence[Array | None]) -> None:
+        """Raise where there is not one gradient, or None, for each parameter."""
+        if len(grads) != len(self.params):
+            raise ValueError(
+                f"{len(grads)} gradients for {len(self.params)} parameters: give one each, or None to skip one"
+            )
 
     def work(self, i: int, request: Request) -> Work:
         """Return what the next step hands to the stages of a tensor."""
@@ -180,6 +197,7 @@ class Plan:
     def check_rows(self, i: int, indices: Array, values: Array) -> None:
         """Raise where ``step_rows`` cannot take these."""
         checks.row_gradient(indices, values, self.params[i], self.names[i], checks.STORED)
+        _apart(self.owned, [(f"the gradient of {self.names[i]}", values)])
 
     def catch_up(self) -> None:
         """Decay all rows by what they missed in ``step_rows``."""
@@ -247,6 +265,12 @@ class Plan:
 
     def refresh(self, groups: Sequence[Group]) -> None:
         """Do nothing: no step is repeated without a call."""
+
+
+def _apart(*arrays: Iterable[tuple[str, Any]]) -> None:
+    """Raise where arrays share memory; see ``checks.overlap``."""
+    if pair := checks.overlap(*arrays):
+        raise ValueError(f"{pair[0]} and {pair[1]} share memory: an update in place needs arrays of their own")
 
 
 def _summed(rows: Array) -> Array:

@@ -13,7 +13,8 @@
 States: square_avg; grad_avg, where centered; momentum_buffer, where momentum is not 0 (each of p's shape, starts at 0).
 Ranges: lr, eps, weight_decay, momentum >= 0; alpha in [0, 1). ValueError else.
 Deviations: from torch.optim.RMSprop, whose alpha may reach 1, where nothing is ever learned, and whose v_t - m_t^2 may
-be rounded to less than 0 where gradients hardly change: the square root is NaN there, and 0 here.
+be rounded to less than 0 where gradients hardly change: the square root is NaN there, and 0 here. The form of
+TensorFlow 1 is not offered: v starts at 1 and sqrt(v + eps) divides, so that first steps and the meaning of eps differ.
 Source: G. Hinton, N. Srivastava, K. Swersky, "Neural networks for machine learning, lecture 6e", 2012,
 https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; centered: A. Graves, "Generating
 sequences with recurrent neural networks", 2013, https://arxiv.org/abs/1308.0850

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..kernels import checks, view
 from ..kernels.cuda import arrays as gpu_arrays
 from ..kernels.numerics import codecs
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 on_gpu = gpu_arrays.on_gpu
 is_tensor = gpu_arrays.is_tensor
@@ -25,6 +29,58 @@ def as_numpy(a: Any) -> Any:
     if row is None or row.package is None:
         return a.numpy()
     return a.view(getattr(sys.modules["torch"], f"uint{8 * row.size}")).numpy().view(row.dtype)
+
+
+def by_view(*writes: str) -> Callable[[Function], Function]:
+    """Let a function of NumPy's arrays take tensors in this process's memory, too, and give tensors back for them.
+
+    ``writes`` are the names of the arguments that it may write to; with ``zero_grads`` it writes to ``grads``.
+    """
+
+    def taking(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            args = tuple(map(_listed, args))
+            kwargs = {name: _listed(a) for name, a in kwargs.items()}
+            if not any(map(_has_tensors, args)) and not any(map(_has_tensors, kwargs.values())):
+                return function(*args, **kwargs)
+            given = signature.bind(*args, **kwargs).arguments
+            views = {
+                name: [*map(as_numpy, a)] if type(a) in (list, tuple) else as_numpy(a) for name, a in given.items()
+            }
+            result = function(**views)
+            for name in (*writes, *(("grads",) if given.get("zero_grads") else ())):
+                a = given.get(name, ())
+                written(a if isinstance(a, (list, tuple)) else (a,))
+            owners = {id(view): given[name] for name, view in views.items()}
+            return tuple(_tensor(x, owners) for x in result) if isinstance(result, tuple) else _tensor(result, owners)
+
+        return called  # type: ignore[return-value]
+
+    return taking
+
+
+def _listed(a: Any) -> Any:
+    """Return an iterator, such as ``model.parameters()``, as a list: it can be gone through once only."""
+    return list(a) if hasattr(type(a), "__next__") else a
+
+
+def _has_tensors(a: Any) -> bool:
+    return any(map(gpu_arrays.is_tensor, a)) if type(a) in (list, tuple) else gpu_arrays.is_tensor(a)
+
+
+def _tensor(a: Any, owners: Mapping[int, Any]) -> Any:
+    """Return an array as a tensor: the one whose view it is, or a new one of the same memory."""
+    if not isinstance(a, np.ndarray):
+        return a
+    if id(a) in owners:
+        return owners[id(a)]
+    torch, row = sys.modules["torch"], codecs.BY_NAME.get(a.dtype.name)
+    if row is None or row.package is None:
+        return torch.from_numpy(a)
+    return torch.from_numpy(a.view(f"u{row.size}")).view(getattr(torch, row.name))
 
 
 def facts(tensors: Sequence[Any]) -> list[Any]:

@@ -21,11 +21,19 @@ class Batch:
     """Images of one layout, with its lengths by name."""
 
     images: Array
-    layout: str
+    layout: str | None  # None: NCHW, unless it looks like the other one
 
     def __post_init__(self) -> None:
-        one_of("layout", self.layout, LAYOUTS)
         images_array(self.images, "images")
+        if self.layout is None:
+            object.__setattr__(self, "layout", LAYOUTS[0])
+            if self.images.ndim == 4 and self.images.shape[3] in (1, 3, 4) and min(self.images.shape[1:3]) > 4:
+                _, channels, height, width = self.images.shape
+                raise ValueError(
+                    f"images has shape {self.images.shape}: {channels} channels of {height} x {width} pixels unless "
+                    "layout='NHWC'; say which, also where it is layout='NCHW'"
+                )
+        one_of("layout", self.layout, LAYOUTS)
         if self.images.ndim != 4 or 0 in self.images.shape[1:]:
             raise ValueError(f"images has shape {self.images.shape}: must be {self.layout}, no axis but N empty")
         if self.images[:1].size >= 2**31:

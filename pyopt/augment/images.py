@@ -23,13 +23,14 @@ LIMIT = 1e9  # of an entry of a matrix: no coordinate overflows
 
 
 def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = None, fill: Any = 0.0,
-                border: str = "constant", layout: str = "NCHW", out: Array | None = None) -> Array:  # fmt: skip
+                border: str = "constant", layout: str | None = None, out: Array | None = None) -> Array:  # fmt: skip
     """Return each image under an affine map, sampled bilinearly.
 
     Parameters
     ----------
     images : array of shape (N, C, H, W), or (N, H, W, C) with ``layout="NHWC"``; uint8, float32 or float64
-        C-contiguous, height and width below 2^24.
+        C-contiguous, height and width below 2^24. Without ``layout`` what looks like (N, H, W, C) is an error: give
+        "NCHW" where images of a width of 1, 3 or 4 are meant.
     matrices : array of shape (N, 2, 3), or (2, 3) for all samples
         From the output's (x, y, 1) to the input's (x, y), both counted in pixels from the centre of the first one;
         entries below 1e9 in size.
@@ -60,7 +61,7 @@ def affine_warp(images: Array, matrices: Any, *, size: tuple[int, int] | None = 
     return _warp(batch, maps, None, None, filling, result, border)
 
 
-def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout: str = "NCHW",
+def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout: str | None = None,
          out: Array | None = None) -> Array:  # fmt: skip
     """Return images flipped left to right, and upside down; each a flag, or one for each sample.
 
@@ -73,7 +74,7 @@ def flip(images: Array, horizontal: Any = True, vertical: Any = False, *, layout
 
 
 def crop(images: Array, top: Any, left: Any, height: int, width: int, *, fill: Any = 0.0, border: str = "constant",
-         layout: str = "NCHW", out: Array | None = None) -> Array:  # fmt: skip
+         layout: str | None = None, out: Array | None = None) -> Array:  # fmt: skip
     """Return a window of each image, also beyond it.
 
     Parameters
@@ -95,7 +96,7 @@ def crop(images: Array, top: Any, left: Any, height: int, width: int, *, fill: A
     return _warp(batch, maps.reshape(-1, 6).astype(batch.real), None, None, filling, result, border)
 
 
-def blend(images: Array, partners: Any, weights: Any = 1.0, boxes: Any = None, *, layout: str = "NCHW",
+def blend(images: Array, partners: Any, weights: Any = 1.0, boxes: Any = None, *, layout: str | None = None,
           out: Array | None = None) -> Array:  # fmt: skip
     """Return weight * image + (1 - weight) * partner, and inside its box the partner alone.
 
@@ -134,7 +135,8 @@ class Images:
         The factor is uniform in it; 2 shows half of the image at twice its size.
     cutout : side >= 0 of a square set to ``fill``, its centre anywhere in the image, clipped to it
     brightness : in [0, 1]
-        A part in [-brightness, brightness] of the range, 255 for uint8 and 1 for floats, is added.
+        A part in [-brightness, brightness] of the range is added: 255 for uint8, and 1 for floats, which are taken to
+        lie in [0, 1] (divide those in [0, 255] first). ``fill`` stays what it is.
     contrast : in [0, 1)
         Distances from the middle of the range are multiplied by a factor in [1 - contrast, 1 + contrast]. Floats are
         not clipped, uint8 is.
@@ -167,7 +169,7 @@ class Images:
     cutmix: float = 0.0
     fill: Any = 0.0
     border: str = "constant"
-    layout: str = "NCHW"
+    layout: str | None = None
     size: tuple[int, int] | None = None
     num_classes: int | None = None
 
@@ -183,7 +185,8 @@ class Images:
         natural("crop_padding", self.crop_padding, SIDE)
         natural("cutout", self.cutout, SIDE)
         one_of("border", self.border, BORDERS)
-        one_of("layout", self.layout, LAYOUTS)
+        if self.layout is not None:
+            one_of("layout", self.layout, LAYOUTS)
         _size(self.size)
         if self.num_classes is not None and natural("num_classes", self.num_classes) == 0:
             raise ValueError("num_classes=0: must be at least 1")
@@ -214,7 +217,7 @@ class Images:
             images = images.copy()
         if not mixes or not len(images):
             return images, weights
-        batch = Batch(images, self.layout)
+        batch = Batch(images, batch.layout)
         partners, kept, boxes = _draw.mixes(draws, self.mixup, self.cutmix, batch.size)
         own = np.where(boxes[:, 3] > boxes[:, 1], 1.0, kept)  # the box does it
         pairs = np.stack([own, 1 - own], 1).astype(batch.real)

@@ -1,7 +1,7 @@
 """Augmentation of text: synonyms, insertion, deletion and swap of words, in pure Python.
 
-A text is a string, split at white space and joined by single spaces, or a list of words, which gives a list. The same
-seed gives the same result, with any version of Python from 3.2 on: only ``random()`` of its generator is used.
+A text is a string, whose white space and punctuation stay where they are, or a list of words, which gives a list. The
+same seed gives the same result, with any version of Python from 3.2 on: only ``random()`` of its generator is used.
 
 Source: J. Wei, K. Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks",
 2019, https://arxiv.org/abs/1901.11196
@@ -14,6 +14,7 @@ Source: J. Wei, K. Zou, "EDA: Easy Data Augmentation Techniques for Boosting Per
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,12 +35,15 @@ their them then there these they this those through to too under until up very w
 while who whom why will with would you your
 """
 STOP = frozenset(STOP_WORDS.split())
+WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")  # don't, well-known
 
 
 def replace(
     text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int, synonyms: Table | None = None
 ) -> Words:
     """Return the text with up to ``n`` different words replaced by a synonym, everywhere that they stand.
+
+    Where a word begins with a capital, or is all capitals, its synonym does, too.
 
     Parameters
     ----------
@@ -57,9 +61,10 @@ def replace(
     TypeError, ValueError
         Where an argument is out of range.
     ImportError
-        Where WordNet is wanted but not installed.
+        Where WordNet is wanted, but nltk or the data for it is missing.
     """
-    words, rng, count, find = _start(text, alpha, n, seed, synonyms)
+    pieces, rng, count, find = _start(text, alpha, n, seed, synonyms)
+    words = pieces.words
     places: dict[str, list[int]] = {}
     for i, word in enumerate(words):
         places.setdefault(word, []).append(i)
@@ -70,40 +75,45 @@ def replace(
             break
         if choices := find(word):
             count -= 1
-            chosen = choices[_below(len(choices), rng)]
+            chosen = _in_case_of(word, choices[_below(len(choices), rng)])
             for i in places[word]:
                 words[i] = chosen
-    return _as(text, words)
+    return cast("Words", pieces.joined())
 
 
 def insert(text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int, synonyms: Table | None = None) -> Words:
     """Return the text with ``n`` synonyms of its words inserted at random places; see ``replace`` for the arguments."""
-    words, rng, count, find = _start(text, alpha, n, seed, synonyms)
-    sources = [choices for word in words if word.lower() not in STOP and (choices := find(word))]
+    pieces, rng, count, find = _start(text, alpha, n, seed, synonyms)
+    sources = [choices for word in pieces.words if word.lower() not in STOP and (choices := find(word))]
     for _ in range(count if sources else 0):
         choices = sources[_below(len(sources), rng)]
-        words.insert(_below(len(words) + 1, rng), choices[_below(len(choices), rng)])
-    return _as(text, words)
+        pieces.insert(_below(len(pieces.words) + 1, rng), choices[_below(len(choices), rng)])
+    return cast("Words", pieces.joined())
 
 
 def swap(text: Words, alpha: float = 0.1, n: int | None = None, *, seed: int) -> Words:
     """Return the text with two of its words swapped, ``n`` times; see ``replace`` for the arguments."""
-    words, rng, count, _ = _start(text, alpha, n, seed, {})
+    pieces, rng, count, _ = _start(text, alpha, n, seed, {})
+    words = pieces.words
     for _ in range(count if len(words) > 1 else 0):
         i = _below(len(words), rng)
         j = (i + 1 + _below(len(words) - 1, rng)) % len(words)
         words[i], words[j] = words[j], words[i]
-    return _as(text, words)
+    return cast("Words", pieces.joined())
 
 
 def delete(text: Words, p: float = 0.1, *, seed: int) -> Words:
     """Return the text without some of its words, each deleted with probability ``p`` in [0, 1]; one is always left."""
-    words, rng, _, _ = _start(text, 0.0, None, seed, {})
+    pieces, rng, _, _ = _start(text, 0.0, None, seed, {})
     Hyper("p", 0.0, high=1.0, closed=True).check(p)
-    if not words:
-        return _as(text, words)
-    kept = [word for word in words if rng.random() >= p]
-    return _as(text, kept or [words[_below(len(words), rng)]])
+    count = len(pieces.words)
+    if not count:
+        return cast("Words", pieces.joined())
+    kept = {i for i in range(count) if rng.random() >= p} or {_below(count, rng)}
+    for i in reversed(range(count)):
+        if i not in kept:
+            pieces.delete(i)
+    return cast("Words", pieces.joined())
 
 
 @dataclass(frozen=True)
@@ -135,12 +145,20 @@ class Text:
         if self.synonyms is not None:
             _table(self.synonyms)
 
-    def __call__(self, texts: Sequence[Words], *, seed: int, step: int = 0) -> list[Words]:
-        """Return each text augmented once; ``seed``, ``step`` and the place of a text choose its random numbers."""
+    def __call__(self, texts: Sequence[Words], *, seed: int, step: int = 0, index: Any = None) -> list[Words]:
+        """Return each text augmented once.
+
+        ``seed`` and ``step``, for instance the epoch, choose the random numbers, together with ``index``, the numbers
+        >= 0 of the texts in the data set (None: their places in ``texts``).
+        """
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
             raise TypeError(f"texts={texts!r}: must be a list of texts")
         seed, step = _natural("seed", seed), _natural("step", step)
-        return [self._one(text, random.Random(f"{seed} {step} {i}")) for i, text in enumerate(texts)]
+        texts = list(texts)
+        numbers = range(len(texts)) if index is None else [_natural("index", i) for i in index]
+        if len(numbers) != len(texts):
+            raise ValueError(f"index has {len(numbers)} numbers for {len(texts)} texts: one for each is needed")
+        return [self._one(text, random.Random(f"{seed} {step} {i}")) for i, text in zip(numbers, texts, strict=True)]
 
     def _one(self, text: Words, rng: random.Random) -> Words:
         names = [name for name in ("replace", "insert", "swap", "delete") if getattr(self, name) > 0]
@@ -162,9 +180,10 @@ def wordnet() -> Callable[[str], list[str]]:
 
         corpus.ensure_loaded()
     except (ImportError, LookupError) as error:
+        need = "`pip install nltk`, " if isinstance(error, ImportError) else "nltk is there, its data is not: "
         raise ImportError(
-            "synonyms=None takes WordNet, which is not installed: `pip install nltk` and `python -m nltk.downloader "
-            "wordnet`, or give synonyms={word: [synonym, ...]}"
+            f"synonyms=None takes WordNet: {need}`python -m nltk.downloader wordnet`, or give synonyms={{word: "
+            "[synonym, ...]}"
         ) from error
 
     @lru_cache(maxsize=65536)
@@ -175,16 +194,55 @@ def wordnet() -> Callable[[str], list[str]]:
     return find
 
 
+class _Pieces:
+    """The words of a text, and of a string what stands before, between and behind them."""
+
+    def __init__(self, text: Any) -> None:
+        self.gaps: list[str] | None = None
+        if isinstance(text, str):
+            self.words, self.gaps = WORD.findall(text), WORD.split(text)
+        elif isinstance(text, list) and all(isinstance(word, str) for word in text):
+            self.words = list(text)
+        else:
+            raise TypeError(f"text={text!r}: must be a string or a list of strings")
+
+    def insert(self, i: int, word: str) -> None:
+        """Put a word before word ``i``, or behind the last one."""
+        if self.gaps is not None:
+            self.gaps.insert(i + (i < len(self.words)), " ")
+        self.words.insert(i, word)
+
+    def delete(self, i: int) -> None:
+        """Take word ``i`` out, and the white space that is then too much."""
+        del self.words[i]
+        if self.gaps is None:
+            return
+        before, after = self.gaps[i : i + 2]
+        if after[:1].isspace() and (not before or before[-1].isspace()):
+            after = after.lstrip()
+        elif not after[:1].isspace():
+            before = before.rstrip()
+        self.gaps[i : i + 2] = [before + after]
+
+    def joined(self) -> str | list[str]:
+        """Return what the text is now."""
+        if self.gaps is None:
+            return self.words
+        return self.gaps[0] + "".join(map("".join, zip(self.words, self.gaps[1:], strict=True)))
+
+
+def _in_case_of(word: str, synonym: str) -> str:
+    if word.isupper() and len(word) > 1:
+        return synonym.upper()
+    return synonym[:1].upper() + synonym[1:] if word[:1].isupper() else synonym
+
+
 def _start(
     text: Any, alpha: float, n: int | None, seed: int, synonyms: Table | None
-) -> tuple[list[str], random.Random, int, Callable[[str], Sequence[str]]]:
-    """Return words, generator, number of changes, and how to find synonyms, all checked."""
-    if isinstance(text, str):
-        words = text.split()
-    elif isinstance(text, list) and all(isinstance(word, str) for word in text):
-        words = list(text)
-    else:
-        raise TypeError(f"text={text!r}: must be a string or a list of strings")
+) -> tuple[_Pieces, random.Random, int, Callable[[str], Sequence[str]]]:
+    """Return the text in pieces, generator, number of changes, and how to find synonyms, all checked."""
+    pieces = _Pieces(text)
+    words = pieces.words
     Hyper("alpha", 0.0, high=1.0, closed=True).check(alpha)
     if n is None:
         n = max(1, int(alpha * len(words))) if alpha > 0 else 0
@@ -192,9 +250,9 @@ def _start(
         n = _natural("n", n, "None or an integer >= 0")
     rng = random.Random(_natural("seed", seed))
     if synonyms is None:
-        return words, rng, n, wordnet()
+        return pieces, rng, n, wordnet()
     table = _table(synonyms)
-    return words, rng, n, lambda word: table.get(word) or table.get(word.lower()) or ()
+    return pieces, rng, n, lambda word: table.get(word) or table.get(word.lower()) or ()
 
 
 def _table(synonyms: Any) -> Table:
@@ -223,8 +281,3 @@ def _shuffle(items: list[str], rng: random.Random) -> None:
     for i in range(len(items) - 1, 0, -1):
         j = _below(i + 1, rng)
         items[i], items[j] = items[j], items[i]
-
-
-def _as(text: Words, words: list[str]) -> Words:
-    result: Any = " ".join(words) if isinstance(text, str) else words
-    return cast("Words", result)

@@ -43,7 +43,7 @@ def augmentation(settings: Sequence[str], classes: int) -> Images | None:
     whole = {name: int(x) for name, x in given.items() if name in ("crop_padding", "cutout") and x == int(x)}
     if classes == 0 and (given.get("mixup") or given.get("cutmix")):
         raise ValueError("augment: mixup and cutmix are for classification")
-    return Images(**{**given, **whole}, num_classes=classes or None)
+    return Images(**{**given, **whole}, num_classes=classes or None, layout="NCHW")
 
 
 def sizes(name: str, text: str) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from ..arrays.backend import Array
+from ..arrays.gpu import as_numpy
 from ..kernels.linear_models import softmax
 from ..kernels.numerics.elementary import exp_any
 from ..validate import one_of
@@ -45,7 +46,7 @@ class Numbers(Targets):
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
         one_of("loss", self.loss, REGRESSION)
         X, y = validate_data(
-            self, within(X), y, accept_sparse="csr" if self._sparse else False,
+            self, within(X), as_numpy(y), accept_sparse="csr" if self._sparse else False,
             dtype=REALS if fresh else self._model.w.dtype, order="C", multi_output=True, y_numeric=True, reset=fresh,
         )  # fmt: skip
         if fresh:
@@ -96,7 +97,7 @@ class Classes(Targets):
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any) -> tuple[Any, Array]:
         one_of("loss", self.loss, CLASSIFICATION)
         X, y = validate_data(
-            self, within(X), y, accept_sparse="csr" if self._sparse else False,
+            self, within(X), as_numpy(y), accept_sparse="csr" if self._sparse else False,
             dtype=REALS if fresh else self._model.w.dtype, order="C", reset=fresh,
         )  # fmt: skip
         y = column_or_1d(y, warn=True)
@@ -152,10 +153,11 @@ class Classes(Targets):
 
 
 def within(X: Any) -> Any:
-    """Return X, where it is sparse with contiguous indices of its own; raise where they reach beyond it.
+    """Return X, a tensor by view and a sparse matrix with indices of its own; raise where they reach beyond it.
 
     Neither the kernels nor SciPy's conversions to CSR look at each index, and schedules may write to those of a caller.
     """
+    X = as_numpy(X)
     if not sparse.issparse(X) or X.ndim != 2 or X.format not in ("csr", "csc", "bsr", "coo"):
         return X
     if max(X.shape) >= 2**31:

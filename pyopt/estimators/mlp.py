@@ -15,7 +15,7 @@ from ..validate import one_of
 from ._docs import documented
 from ._models import ACTIVATIONS, Network
 from ._rates import network_rates
-from ._targets import REALS, Classes, Numbers, Probabilities
+from ._targets import REALS, Classes, Numbers, Probabilities, within
 from ._trainer import Trainer, keep
 
 
@@ -116,7 +116,7 @@ class Perceptron(Trainer):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=REALS, order="C", reset=False)
+        X = validate_data(self, within(X), dtype=REALS, order="C", reset=False)
         return self._model.infer(X.astype(self._model.w.dtype, copy=False))
 
 

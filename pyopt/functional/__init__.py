@@ -6,12 +6,14 @@ not looked at. ``state_steps`` is a list of one-element arrays, or one vector: t
 gradient of None skips its parameter. Errors come before anything is touched, as in ``Optimizer.step``.
 """
 
+from ..arrays.gpu import by_view
+from ..kernels import sums
 from ..kernels.rules import RULES
-from ..kernels.sums import accumulate
 from .lists import on_lists
 
 __all__ = ["accumulate", *RULES]  # noqa: PLE0604
 
+accumulate = by_view("totals")(sums.accumulate)
 globals().update({name: on_lists(rule) for name, rule in RULES.items()})
 
 

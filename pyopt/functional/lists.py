@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array, is_list, make_plan
+from ..arrays.gpu import by_view
+from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside, Request
 from ..optim.group import GRAD_SCALE, OPTIONS, ZERO_GRADS, ParamGroup
@@ -48,7 +50,7 @@ def on_lists(rule: Rule) -> Callable[..., None]:
     function.__module__ = __package__ or ""
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__doc__ = rule.doc
-    return function
+    return by_view("params", *lists, "state_steps")(function)
 
 
 def argument_lists(rule: Rule) -> list[str]:
@@ -137,16 +139,6 @@ def _steps(given: Any, count: int) -> list[Array]:
 
 def _apart(steps: Sequence[Array], others: dict[str, Sequence[Any]]) -> None:
     """Refuse step counts that share memory with each other, or with what a step reads or writes."""
-    named = {"state_steps": steps, **others}
-    spans = sorted(
-        (start, start + a.nbytes, f"{name}[{i}]")
-        for name, arrays in named.items()
-        for i, a in enumerate(arrays)
-        if isinstance(a, np.ndarray) and a.size
-        for start in [a.__array_interface__["data"][0]]
-    )
-    end, last = 0, ""  # of the one that reaches furthest
-    for start, stop, name in spans:
-        if start < end and "state_steps" in name + last:
-            raise ValueError(f"{last} and {name} share memory: each step count needs memory of its own")
-        end, last = max((end, last), (stop, name))
+    named = [(f"{name}[{i}]", a) for name, arrays in others.items() for i, a in enumerate(arrays)]
+    if pair := checks.overlap([(f"state_steps[{i}]", step) for i, step in enumerate(steps)], named):
+        raise ValueError(f"{pair[0]} and {pair[1]} share memory: each step count needs memory of its own")

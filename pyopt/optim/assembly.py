@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ import numpy as np
 
 from ..arrays.backend import Array, check_parameters, described, make_plan
 from ..arrays.gpu import as_numpy, facts, is_tensor
+from ..kernels import checks
 from ..kernels.backend import Plan
+from ..kernels.spec import Rule
 from ..kernels.step import SLOTS, Beside
-from .checkpoint import brief, moved
 from .group import ParamGroup
-from .slots import filled, in_use
+from .slots import filled, in_use, moved
 
 
 class Assembly(NamedTuple):
@@ -28,25 +30,32 @@ class Assembly(NamedTuple):
     torch: bool  # whether there are tensors at all, on a GPU or not
     names: list[str]
     beside: list[Beside]
+    used: list[Beside]  # the same without what is off, as the plan has it
     structures: list[Any]
     plan: Plan
 
     @classmethod
     def of(cls, groups: list[ParamGroup], own: list[tuple[Any, ...]], names: list[str], beside: Sequence[Beside],
-           steps: list[int], carries: list[float]) -> Assembly:  # fmt: skip
-        """Return the whole, with new arrays in the slots that are on and empty."""
+           steps: list[int], carries: list[float], had: Assembly | None = None) -> Assembly:  # fmt: skip
+        """Return the whole, with new arrays in the slots that are on and empty.
+
+        What it begins with is looked at no more where ``had`` has it: many groups are added one by one.
+        """
         given = [*chain(*own)]
         params = [as_numpy(a) for a in given]
         tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
         members = [i for i, arrays in enumerate(own) for _ in arrays]
         check_parameters(names, params)
-        kept = [filled(groups[i], p, have) for i, p, have in zip(members, params, beside, strict=True)]
-        used = [in_use(groups[i], p, have) for i, p, have in zip(members, params, kept, strict=True)]
-        plan = make_plan(names, params, used, [group.group for group in groups], members, steps, carries)
         structures = [group.structure for group in groups]
-        return cls(
-            groups, own, params, tensors, facts(tensors), any(map(is_tensor, given)), names, kept, structures, plan
-        )
+        known = len(had.names) if had is not None and had.structures == structures[: len(had.groups)] else 0
+        kept, used = [*beside[:known]], [*had.used] if had is not None and known else []
+        for i in range(known, len(names)):
+            group = groups[members[i]]
+            kept.append(filled(group, params[i], beside[i]))
+            used.append(in_use(group, params[i], kept[i]))
+        plan = make_plan(names, params, used, [group.group for group in groups], members, steps, carries)
+        torch = any(map(is_tensor, given))
+        return cls(groups, own, params, tensors, facts(tensors), torch, names, kept, used, structures, plan)
 
     def over(self, beside: Sequence[Beside]) -> Assembly:
         """Return the same with other arrays beside the parameters, from the same step counts on."""
@@ -64,6 +73,17 @@ class Assembly(NamedTuple):
                     f"{name} is {_tensor(*fact)}, and was {_tensor(*was)} when the optimizer was made: make a new one"
                 )
         return self.over(self.beside)
+
+    def extended(self, group: ParamGroup, pairs: Sequence[tuple[str, Any]]) -> Assembly:
+        """Return the same and one more group, of named arrays; ValueError where a name is there already."""
+        arrays = tuple(array for _, array in pairs)
+        names = [*self.names, *(name for name, _ in pairs)]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"the names {twice} are used twice")
+        steps, carries = self.plan.progress() if self.names else ([], [])
+        beside = [*self.beside, *[Beside.nothing(group.rule)] * len(arrays)]
+        return Assembly.of([*self.groups, group], [*self.own, arrays], names, beside,
+                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)], self)  # fmt: skip
 
     def over_copies(self, given: list[Any]) -> Assembly:
         """Return the same over copies of the parameters on another device; ValueError where they are no such."""
@@ -93,32 +113,19 @@ class Assembly(NamedTuple):
         if facts(self.tensors) != self.facts:
             raise ValueError("a schedule moved the memory of a parameter: only between steps may that be done")
 
+    def described(self, rule: Rule, beside: Sequence[Beside]) -> list[dict[str, Any]]:
+        """Return step count and carry of each parameter, and what stands beside it, by name."""
+        names = [*(state.name for state in rule.states), *SLOTS]
+        return [
+            {"step": t, "carry": carry}
+            | {name: array for name, array in zip(names, own.flat(), strict=True) if array is not None}
+            for t, carry, own in zip(*self.plan.progress(), beside, strict=True)
+        ]
+
     @property
     def given(self) -> list[Any]:
         """All parameters in their order, as given."""
         return [*chain(*self.own)]
-
-    def of_each(self, groups: Sequence[ParamGroup]) -> list[ParamGroup]:
-        """Return the group of each parameter; ``groups`` are those of the optimizer or stand for them."""
-        return [group for group, own in zip(groups, self.own, strict=True) for _ in own]
-
-    def wanted_by(self, groups: Sequence[ParamGroup]) -> list[Beside]:
-        """Return what would stand beside the parameters if the groups were ``groups``."""
-        found = []
-        for group, p, have in zip(self.of_each(groups), self.params, self.beside, strict=True):
-            beside = filled(group, p, have)
-            kept = group.options["shadow_dtype"] is not None  # otherwise a shadow is what is left of one
-            found.append(beside if kept else beside._replace(shadow=None))
-        return found
-
-    def states(self, beside: Sequence[Beside]) -> list[dict[str, Any]]:
-        """Return what belongs to each parameter by its name, with ``beside`` as the arrays."""
-        found = []
-        for group, t, carry, own in zip(self.of_each(self.groups), *self.plan.progress(), beside, strict=True):
-            names = [*(state.name for state in group.rule.states), *SLOTS]
-            arrays = {name: array for name, array in zip(names, own.flat(), strict=True) if array is not None}
-            found.append({"step": t, "carry": carry, **arrays})
-        return found
 
     def kept(self, slot: str, missing: str) -> list[Array]:
         """Return the arrays of one of SLOTS; ValueError, with what is ``missing``, where a parameter has none."""
@@ -138,6 +145,14 @@ class Assembly(NamedTuple):
         if isinstance(param, (int, np.integer)) and not isinstance(param, bool) and 0 <= param < len(names):
             return int(param)
         raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
+
+
+def brief(value: Any) -> str:
+    """Return what ``value`` is, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
+    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _tensor(device: Any, dtype: Any, shape: Any, strides: Any) -> str:

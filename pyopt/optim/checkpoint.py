@@ -3,60 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..arrays.backend import Array, copied, copy_like, described, placed_like
+from ..arrays.backend import Array, copied, described
 from ..kernels import checks
 from ..kernels.spec import Rule
 from ..kernels.step import Beside
-from .group import ParamGroup
-from .slots import slots
+from ..validate import VERSION, fields, version
+from .assembly import Assembly, brief
+from .group import OPTIONS, ParamGroup
+from .slots import filled, placed, slots
 
 
-def snapshot(
-    rule: Rule, state: Sequence[Mapping[str, Any]], param_groups: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return copies of all that does not follow from the parameters."""
-    states = [{key: copied(x) for key, x in own.items()} for own in state]
-    groups, first = [], 0
-    for group in param_groups:
-        count = len(group["params"])
-        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group.items()}
-        groups.append({**own, "params": list(range(first, first + count))})
+def snapshot(rule: Rule, made: Assembly, param_groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return copies of all that does not follow from the parameters, as a step would find it now."""
+    values = [dict(group) for group in param_groups]
+    groups = [ParamGroup(rule, each) for each in values]
+    of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+    beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
+    for i, group in enumerate(of):
+        if group.options["shadow_dtype"] is None:  # any more: what is left of one
+            beside[i] = beside[i]._replace(shadow=None)
+    states = [{key: copied(x) for key, x in own.items()} for own in made.described(rule, beside)]
+    saved, first = [], 0
+    for group_dict in values:
+        count = len(group_dict["params"])
+        own = {key: dict(x) if isinstance(x, dict) else x for key, x in group_dict.items()}
+        saved.append({**own, "params": list(range(first, first + count))})
         first += count
-    return {"version": 1, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": groups}
+    return {"version": VERSION, "rule": rule.name, "state": dict(enumerate(states)), "param_groups": saved}
 
 
 def group_values(
     state_dict: Mapping[str, Any], rule: Rule, param_groups: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the parameter groups as they were saved; ValueError where they are others."""
-    keys = {"version", "rule", "state", "param_groups"}
-    if not isinstance(state_dict, Mapping) or set(state_dict) != keys:
-        raise ValueError(f"a state_dict is a dict with the keys {sorted(keys)}, got {brief(state_dict)}")
-    for key, must in (("version", 1), ("rule", rule.name)):
-        if state_dict[key] != must:
-            raise ValueError(f"{key} of the state_dict is {state_dict[key]!r}: must be {must!r}")
+    version(state_dict)
+    fields("the state_dict", state_dict, ("version", "rule", "state", "param_groups"))
+    if state_dict["rule"] != rule.name:
+        raise ValueError(f"rule of the state_dict is {state_dict['rule']!r}: must be {rule.name!r}")
     saved = state_dict["param_groups"]
     if not isinstance(saved, (list, tuple)):
         raise ValueError(f"param_groups of the state_dict is {brief(saved)}: must be a list of dicts")
     if len(saved) != len(param_groups):
         raise ValueError(f"the state_dict has {len(saved)} parameter groups, the optimizer {len(param_groups)}")
+    defaults = {**rule.Values()._asdict(), **OPTIONS}  # of what has been added since it was saved
     values = []
     for i, (have, given) in enumerate(zip(param_groups, saved, strict=True)):
-        if not isinstance(given, Mapping):
-            raise ValueError(f"group {i} of the state_dict is {brief(given)}: must be a dict")
-        if set(given) != set(have):
-            raise ValueError(f"group {i} of the state_dict has the keys {sorted(given)}: must be {sorted(have)}")
+        fields(f"group {i} of the state_dict", given, have, defaults)
         names = given["param_names"]
         if not isinstance(names, (list, tuple)) or tuple(names) != have["param_names"]:
             raise ValueError(
                 f"group {i} of the state_dict has the parameters {names!r}: must be {list(have['param_names'])}"
             )
-        values.append({**given, "params": have["params"], "param_names": have["param_names"]})
+        values.append({**defaults, **given, "params": have["params"], "param_names": have["param_names"]})
     return values
 
 
@@ -72,13 +75,10 @@ def read_states(
     found: list[Beside] = []
     for i, (group, p) in enumerate(zip(groups, params, strict=True)):
         entry, name = saved[i], names[i]
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{name} is {brief(entry)} in the state_dict: must be a dict")
         own_slots = slots(group, p)
         known = {"step", "carry", *(slot.name for slot in own_slots.flat() if slot.on or slot.name != "shadow")}
         needed = {slot.name for slot in own_slots.flat() if slot.on and slot.start is not None} - {"shadow"}
-        if not needed | {"step", "carry"} <= set(entry) <= known:
-            raise ValueError(f"{name} has {sorted(entry)} in the state_dict: must be {sorted(needed)}, step and carry")
+        fields(f"{name} in the state_dict", entry, known, known - needed - {"step", "carry"})
         t = entry["step"]
         if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 1 << 62:
             raise ValueError(f"step of {name} is {t!r} in the state_dict: must be an integer in [0, 2**62)")
@@ -91,26 +91,19 @@ def read_states(
                 continue
             if described(array) != (slot.shape, slot.dtype) or checks.masked(array):
                 raise ValueError(f"{slot.name} of {name} is {brief(array)}: must be {slot.dtype} of shape {slot.shape}")
-        found.append(_placed(p, own_slots.map(lambda slot, entry=entry: entry.get(slot.name))))
+        found.append(placed(p, own_slots.map(lambda slot, entry=entry: entry.get(slot.name))))
     order = range(len(params))
     return found, [int(saved[i]["step"]) for i in order], [float(saved[i]["carry"]) for i in order]
 
 
-def moved(p: Any, had: Beside) -> Beside:
-    """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
-    return _placed(p, had.map(copied))
-
-
-def _placed(p: Any, arrays: Beside) -> Beside:
-    """Return copies of arrays in the memory of this process, where p is."""
-    lag = None if arrays.row_decay is None else copy_like(p, arrays.row_decay)
-    rest = arrays._replace(row_decay=None)
-    return rest.map(lambda a: None if a is None else placed_like(p, a, a.dtype))._replace(row_decay=lag)
-
-
-def brief(value: Any) -> str:
-    """Return what ``value`` is, in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{'masked ' if checks.masked(value) else ''}{value.dtype} of shape {value.shape}"
-    text = repr(sorted(value, key=str)) if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def loaded(
+    state_dict: Mapping[str, Any], rule: Rule, current: Callable[[], Assembly],
+    param_groups: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], Assembly]:  # fmt: skip
+    """Return the parameter groups of a snapshot, and what is made of it, checked against what there is."""
+    values = group_values(state_dict, rule, param_groups)
+    groups = [ParamGroup(rule, value) for value in values]
+    had = current()
+    of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
+    beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
+    return values, Assembly.of(groups, had.own, had.names, beside, steps, carries)

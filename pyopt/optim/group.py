@@ -36,6 +36,7 @@ class ParamGroup:
 
     group: Group
     options: dict[str, Any]
+    slots: dict[Any, Any]  # beside a parameter, by its shape and dtype: see slots.py
 
     def __init__(self, rule: Rule, values: dict[str, Any]) -> None:
         self.rule = rule
@@ -77,7 +78,7 @@ class ParamGroup:
         }
         group = Group(self.rule, h, schedules, penalties, options["rounding"], options["seed"])
         written.update(values, **options)
-        self.group, self.options = group, options
+        self.group, self.options, self.slots = group, options, {}
         self.seen = tuple(dict(x) if isinstance(x, dict) else x for x in self.read(written))
         self.structure = (
             tuple(state.when is None or bool(values[state.when]) for state in self.rule.states),

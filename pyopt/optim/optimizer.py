@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,10 +16,10 @@ from ..kernels.hyper import Hyper
 from ..kernels.native import Guard, Loan, write
 from ..kernels.rules import RULES
 from ..kernels.spec import Rule
-from ..kernels.step import Beside, Request
+from ..kernels.step import Request
 from ..training.loss_scale import DynamicLossScale
-from .assembly import Assembly
-from .checkpoint import brief, group_values, read_states, snapshot
+from .assembly import Assembly, brief
+from .checkpoint import loaded, snapshot
 from .group import GRAD_SCALE, ZERO_GRADS, ParamGroup
 from .signature import documentation, signature
 from .slots import slots
@@ -110,7 +109,7 @@ class Optimizer:
         self.skip_nonfinite = _SKIP_NONFINITE.check(self.defaults.pop("skip_nonfinite"))
         self.param_groups: list[dict[str, Any]] = []
         self._guard = Guard()
-        self._assembly = Assembly([], [], [], [], [], False, [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
+        self._assembly = Assembly([], [], [], [], [], False, [], [], [], [], None)  # type: ignore[arg-type]  # a plan needs parameters
         given: Any = list(params) if is_list(params) else params
         grouped = isinstance(given, list) and given and isinstance(given[0], Mapping)
         for group in given if grouped else [{"params": given}]:
@@ -123,24 +122,24 @@ class Optimizer:
     def _add(self, group: Mapping[str, Any]) -> None:
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"{brief(group)}: a parameter group is a dict with 'params' and hyper-parameters")
-        if unknown := set(group) - set(self.defaults) - {"params"}:
-            raise TypeError(
-                f"{sorted(unknown)} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}"
-            )
-        had = self._assembly
-        pairs = named(group["params"], len(had.names))
-        arrays = tuple(array for _, array in pairs)
-        names = [*had.names, *(name for name, _ in pairs)]
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"the names {twice} are used twice")
+        self._known(set(group))
+        pairs = named(group["params"], len(self._assembly.names))
         values = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
-        new = ParamGroup(self.rule, values)
-        steps, carries = had.plan.progress() if had.names else ([], [])
-        beside = [*had.beside, *[Beside.nothing(self.rule)] * len(arrays)]
-        made = Assembly.of([*had.groups, new], [*had.own, arrays], names, beside,
-                           [*steps, *[0] * len(arrays)], [*carries, *[0.0] * len(arrays)])  # fmt: skip
-        group = {"params": arrays, "param_names": tuple(name for name, _ in pairs), **values}
+        made = self._assembly.extended(ParamGroup(self.rule, values), pairs)
+        group = {"params": made.own[-1], "param_names": tuple(name for name, _ in pairs), **values}
         vars(self).update(param_groups=[*self.param_groups, group], _assembly=made)  # at once
+
+    def _known(self, keys: set[str]) -> None:
+        """Raise where one of the keys of a parameter group means nothing."""
+        if unknown := sorted(keys - set(self.defaults) - {"params"}):
+            raise TypeError(f"{unknown} in a parameter group: {type(self).__name__} has {sorted(self.defaults)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("defaults", ()):
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: write param_groups[0][{name!r}], and that of each other group"
+            )
+        super().__setattr__(name, value)
 
     def step(self, grads: Sequence[Array | None], grad_scale: float | DynamicLossScale = 1.0,
              zero_grads: bool = False) -> None:  # fmt: skip
@@ -228,7 +227,7 @@ class Optimizer:
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
         made, request = self._refresh(grad_scale)
         i = made.position(param)
-        group = made.of_each(made.groups)[i]
+        group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
         rows, values = integers(indices), as_numpy(values)
         if lazy != 1 and made.beside[i].row_decay is None:
@@ -267,8 +266,17 @@ class Optimizer:
 
     def _current(self) -> Assembly:
         """Return what was made of the groups, over the memory that tensors have now."""
-        self._assembly = made = self._assembly.intact(self.param_groups).followed()
+        made = self._intact().followed()
+        if made is not self._assembly:
+            self._assembly = made
         return made
+
+    def _intact(self) -> Assembly:
+        """Return what was made of the groups; ValueError where their list is another one."""
+        for values in self.param_groups:
+            if len(values) > len(self.defaults) + 2:
+                self._known(set(values) - {"param_names"})
+        return self._assembly.intact(self.param_groups)
 
     def write_hypers(self) -> None:
         """Bring changed hyper-parameters to the GPU, for a CUDA graph that holds a step to be replayed with them.
@@ -278,7 +286,7 @@ class Optimizer:
         self._guard.run(self._write)
 
     def _write(self) -> None:
-        made = self._assembly.intact(self.param_groups)
+        made = self._intact()
         for group, values in zip(made.groups, self.param_groups, strict=True):
             group.refresh(values)
         if made.structures != [group.structure for group in made.groups]:
@@ -348,7 +356,7 @@ class Optimizer:
     @property
     def state(self) -> list[dict[str, Any]]:
         """What belongs to each parameter: ``step``, the number of steps taken, ``carry``, and the live arrays."""
-        return self._assembly.states(self._assembly.beside)
+        return self._assembly.described(self.rule, self._assembly.beside)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot of states and hyper-parameters, in the shape of torch's; later steps do not change it.
@@ -359,27 +367,23 @@ class Optimizer:
         return self._guard.run(self._snapshot)  # type: ignore[no-any-return]
 
     def _snapshot(self) -> dict[str, Any]:
-        made = self._current()
-        values = [dict(group) for group in self.param_groups]
-        beside = made.wanted_by([ParamGroup(self.rule, each) for each in values])
-        return snapshot(self.rule, made.states(beside), values)
+        return snapshot(self.rule, self._current(), self.param_groups)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a snapshot, to the same bits.
 
+        One of an older version of pyopt may lack hyper-parameters and options: they get their defaults.
+
         Raises
         ------
         ValueError, TypeError
-            Where rule, number of groups or parameters, names, shapes or dtypes differ; nothing has changed then.
+            Where rule, number of groups or parameters, names, shapes or dtypes differ, or where it has keys that this
+            version does not know; nothing has changed then.
         """
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        values = group_values(state_dict, self.rule, self.param_groups)
-        groups = [ParamGroup(self.rule, value) for value in values]
-        had = self._current()
-        beside, steps, carries = read_states(state_dict["state"], had.of_each(groups), had.params, had.names)
-        made = Assembly.of(groups, had.own, had.names, beside, steps, carries)
+        values, made = loaded(state_dict, self.rule, self._current, self.param_groups)
         vars(self).update(param_groups=values, _assembly=made)
 
     def __reduce__(self) -> Any:

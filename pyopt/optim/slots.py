@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.backend import Array, copied, described, placed_like
+from ..arrays.backend import Array, copied, copy_like, described, placed_like
 from ..kernels.numerics import codecs
 from ..kernels.step import Beside
 from .group import ParamGroup
@@ -29,7 +29,14 @@ class Slot(NamedTuple):
 
 def slots(group: ParamGroup, p: Array) -> Beside:
     """Return the slots beside ``p``."""
-    (shape, stored), given = described(p), group.options["state_dtype"] or {}
+    key = described(p)
+    if key not in group.slots:  # of 100000 tensors most have the shape of another
+        group.slots[key] = _slots(group, *key)
+    return group.slots[key]  # type: ignore[no-any-return]
+
+
+def _slots(group: ParamGroup, shape: tuple[int, ...], stored: np.dtype[Any]) -> Beside:
+    given = group.options["state_dtype"] or {}
     real = codecs.compute(stored)
     flags, ema, *_ = group.structure
     states = []
@@ -67,6 +74,18 @@ def filled(group: ParamGroup, p: Array, have: Beside) -> Beside:
 def in_use(group: ParamGroup, p: Array, have: Beside) -> Beside:
     """Return ``have`` without what is kept of slots that are off."""
     return slots(group, p).map(lambda slot, array: array if slot.on else None, have)
+
+
+def moved(p: Any, had: Beside) -> Beside:
+    """Return copies of what stands beside a parameter, beside ``p``, which is the same one on another device."""
+    return placed(p, had.map(copied))
+
+
+def placed(p: Any, arrays: Beside) -> Beside:
+    """Return copies of arrays in the memory of this process, where p is."""
+    lag = None if arrays.row_decay is None else copy_like(p, arrays.row_decay)
+    rest = arrays._replace(row_decay=None)
+    return rest.map(lambda a: None if a is None else placed_like(p, a, a.dtype))._replace(row_decay=lag)
 
 
 def _copy(a: Any, dtype: np.dtype[Any], real: type[Any] | None = None) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..kernels.hyper import Hyper
 from ..kernels.native import write
-from ..validate import integer, keys, one_of, real
+from ..validate import VERSION, integer, one_of, real, saved
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _COUNTERS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -113,12 +113,13 @@ class ReduceOnPlateau:
 
     def state_dict(self) -> dict[str, Any]:
         """Return settings and progress; the rates themselves are in the state_dict of the optimizer."""
+        lowest = list(self.min_lr) if isinstance(self.min_lr, list) else self.min_lr
         found = {name: getattr(self, name) for name in (*_SETTINGS, "best", *_COUNTERS)}
-        return found | {"min_lr": list(self.min_lr) if isinstance(self.min_lr, list) else self.min_lr}
+        return {"version": VERSION, **found, "min_lr": lowest}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         other = ReduceOnPlateau(self.optimizer, **{name: state_dict[name] for name in _SETTINGS})
         best = state_dict["best"]
         if isinstance(best, bool) or not isinstance(best, (int, float)) or math.isnan(best):

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..arrays.backend import Array, check_parameters, placed_like
 from ..kernels import checks
-from ..kernels.native import Guard, Loan, write
+from ..kernels.native import Guard, Loan
 from ..kernels.numerics import codecs
 from ..kernels.sums import absorb
-from ..validate import integer, keys
-from .weights import array_list, copied, fits
+from ..validate import VERSION, integer, saved
+from .weights import Weights, array_list, copied, fits
 
 
 class PolyakAverage:
@@ -55,7 +55,7 @@ class PolyakAverage:
     """
 
     def __init__(self, params: Sequence[Array], start: int = 0, every: int = 1) -> None:
-        self._params = array_list(params)
+        self._weights = Weights(params)
         if not self._params:
             raise ValueError("the list of parameters is empty: at least one array is needed")
         check_parameters(_names(self._params), self._params)
@@ -65,6 +65,10 @@ class PolyakAverage:
         self._means: list[Array] = []
         self._layout = [_layout(p) for p in self._params]
         self._guard = Guard("this average", "swapped()")
+
+    @property
+    def _params(self) -> list[Array]:
+        return self._weights.arrays
 
     def update(self) -> None:
         """Count one more step, and take the weights into the average where it is their turn."""
@@ -91,10 +95,7 @@ class PolyakAverage:
 
     def swapped(self) -> contextlib.AbstractContextManager[None]:
         """Let the parameters hold their averages inside the ``with`` block; what is written to them there is lost."""
-        return Loan(self._guard, self._lent, self._put)
-
-    def _put(self, values: list[Array]) -> None:
-        write(zip(self._params, values, strict=True))
+        return Loan(self._guard, self._lent, self._weights.put)
 
     def _lent(self) -> tuple[list[Array], list[Array]]:
         """Return the averages in the dtypes of the parameters, and copies of the parameters."""
@@ -117,15 +118,15 @@ class PolyakAverage:
     def state_dict(self) -> dict[str, Any]:
         """Return settings, counts and copies of the averages; later updates do not change it."""
         counts = {name: getattr(self, name) for name in ("start", "every", "count", "updates")}
-        return {**counts, "averages": copied(self._means)}
+        return {"version": VERSION, **counts, "averages": copied(self._means)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``, to the same bits; ValueError or TypeError, and no change, where it is bad."""
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        keys(state_dict, self.state_dict())
-        other = PolyakAverage(self._params, state_dict["start"], state_dict["every"])
+        state_dict = saved(state_dict, self)
+        other = PolyakAverage(self._weights.given, state_dict["start"], state_dict["every"])
         other.updates = integer("updates", state_dict["updates"], 0)
         other.count = integer("count", state_dict["count"], 0)
         due = -(-max(0, other.updates - other.start) // other.every)
@@ -169,7 +170,7 @@ class SnapshotEnsemble:
     """
 
     def __init__(self, params: Sequence[Array], schedule: Any, max_members: int | None = None) -> None:
-        self._params = array_list(params)
+        self._weights = Weights(params)
         if not self._params:
             raise ValueError("the list of parameters is empty: at least one array is needed")
         if not callable(getattr(schedule, "ends_cycle", None)):
@@ -179,6 +180,10 @@ class SnapshotEnsemble:
         self.updates = 0
         self._members: tuple[list[Array], ...] = ()
         self._guard = Guard("this ensemble", "swapped()")
+
+    @property
+    def _params(self) -> list[Array]:
+        return self._weights.arrays
 
     def update(self) -> bool:
         """Count one more step and return whether it ended a cycle; the weights are copied then."""
@@ -210,7 +215,7 @@ class SnapshotEnsemble:
             fits(self._params, self._members[i])
             return self._members[i], copied(self._params)
 
-        return Loan(self._guard, lent, lambda values: write(zip(self._params, values, strict=True)))
+        return Loan(self._guard, lent, self._weights.put)
 
     def predict(self, function: Callable[[list[Array]], Any]) -> Array:
         """Return the mean of ``function(member)`` over all members.
@@ -238,14 +243,14 @@ class SnapshotEnsemble:
 
     def state_dict(self) -> dict[str, Any]:
         """Return progress and copies of the members, to be continued with the same schedule."""
-        return {"updates": self.updates, "members": [copied(member) for member in self._members]}
+        return {"version": VERSION, "updates": self.updates, "members": [copied(member) for member in self._members]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where it is none of these weights."""
         self._guard.run(self._load, state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         updates = integer("updates", state_dict["updates"], 0)
         members = [array_list(member, f"members[{i}]") for i, member in enumerate(state_dict["members"])]
         for member in members:

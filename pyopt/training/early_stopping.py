@@ -11,8 +11,8 @@ import numpy as np
 from ..arrays.backend import Array
 from ..kernels.hyper import Hyper
 from ..kernels.native import write
-from ..validate import integer, keys, one_of, real
-from .weights import array_list, copied, fits
+from ..validate import VERSION, integer, one_of, real, saved
+from .weights import Weights, array_list, copied, fits
 
 _SETTINGS = ("monitor", "min_delta", "patience", "mode", "baseline", "restore_best_weights", "start_from_epoch")
 
@@ -79,7 +79,7 @@ class EarlyStopping:
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
         self._best_weights: list[Array] | None = None
-        self._params: list[Array] = []
+        self._weights = Weights([])  # of the last update
 
     def update(self, metric: float | Mapping[str, float], params: Sequence[Array] = ()) -> bool:
         """Take in the metric of an epoch and return whether to stop.
@@ -97,12 +97,13 @@ class EarlyStopping:
             Before anything has changed, where the metric is no number or the weights cannot be restored.
         """
         current = self._read(metric)
-        arrays = array_list(params) if self.restore_best_weights else []
+        weights = Weights(params if self.restore_best_weights else [])
+        arrays = weights.arrays
         epoch = self.epoch
         if self.restore_best_weights and not arrays:
             raise ValueError("params is empty: restore_best_weights=True needs the weights")
         fits(arrays, self._best_weights or arrays)
-        changes: dict[str, Any] = {"epoch": epoch + 1, "_params": arrays}
+        changes: dict[str, Any] = {"epoch": epoch + 1, "_weights": weights}
         if epoch < self.start_from_epoch:
             vars(self).update(changes)
             return False
@@ -112,18 +113,21 @@ class EarlyStopping:
         keeps = better or (self.restore_best_weights and self._best_weights is None)
         changes |= ({"best": current} if better else {}) | ({"stopped_epoch": epoch} if stops else {})
         changes |= {"best_epoch": epoch} if keeps else {}
-        self._take(arrays, keeps, stops, changes)
+        self._take(weights, keeps, stops, changes)
         return stops
 
-    def _take(self, arrays: list[Array], keeps: bool, stops: bool, changes: dict[str, Any]) -> None:
+    def _take(self, weights: Weights, keeps: bool, stops: bool, changes: dict[str, Any]) -> None:
         """Copy the best weights, or write them back, and note the rest at once."""
         best = self._best_weights
         pairs: Iterable[tuple[Array, Array]] = ()
-        if self.restore_best_weights and (keeps or stops):
+        if self.restore_best_weights and keeps:
             if best is None:
-                changes["_best_weights"] = copied(arrays)
+                changes["_best_weights"] = copied(weights.arrays)
             else:
-                pairs = zip(best, arrays, strict=True) if keeps else zip(arrays, best, strict=True)
+                pairs = zip(best, weights.arrays, strict=True)
+        elif stops and best is not None:
+            weights.put(best, (vars(self), changes))
+            return
         write(pairs, (vars(self), changes))
 
     def restore(self, params: Sequence[Array] | None = None) -> None:
@@ -134,11 +138,11 @@ class EarlyStopping:
         """
         if self._best_weights is None:
             raise ValueError("there are no best weights: restore_best_weights=True and an update come before")
-        if params is None and not self._params:
+        weights = self._weights if params is None else Weights(params)
+        if params is None and not weights.given:
             raise ValueError("params is missing: it is known after the first update since load_state_dict")
-        arrays = self._params if params is None else array_list(params)
-        fits(arrays, self._best_weights)
-        write(zip(arrays, self._best_weights, strict=True))
+        fits(weights.arrays, self._best_weights)
+        weights.put(self._best_weights)
 
     def _improves(self, x: float, other: float | None) -> bool:
         if other is None:
@@ -156,11 +160,11 @@ class EarlyStopping:
         """Return settings, progress and copies of the best weights; later updates do not change it."""
         names = (*_SETTINGS, "epoch", "wait", "best", "best_epoch", "stopped_epoch")
         weights = None if self._best_weights is None else copied(self._best_weights)
-        return {name: getattr(self, name) for name in names} | {"best_weights": weights}
+        return {"version": VERSION, **{name: getattr(self, name) for name in names}, "best_weights": weights}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        keys(state_dict, self.state_dict())
+        state_dict = saved(state_dict, self)
         other = EarlyStopping(**{name: state_dict[name] for name in _SETTINGS})
         other.epoch, other.wait = (integer(name, state_dict[name], 0) for name in ("epoch", "wait"))
         best, weights = state_dict["best"], state_dict["best_weights"]

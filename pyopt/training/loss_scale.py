@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..kernels.hyper import Hyper
-from ..validate import integer
+from ..validate import integer, saved
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**126  # float32 has the inverse of what lies between as a normal number
 
@@ -80,13 +80,8 @@ class DynamicLossScale:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``; ValueError or TypeError, and no change, where a value is out of range."""
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(
-                f"the state_dict is {state_dict!r}: must be a dict with the keys {sorted(self.state_dict())}"
-            )
-        if set(state_dict) != set(self.state_dict()):
-            raise ValueError(f"the state_dict has the keys {sorted(state_dict)}: must be {sorted(self.state_dict())}")
-        settings = {key: value for key, value in state_dict.items() if key != "_growth_tracker"}
+        state_dict = saved(state_dict, self)
+        settings = {key: value for key, value in state_dict.items() if key not in ("version", "_growth_tracker")}
         checked = DynamicLossScale(settings.pop("scale"), **settings)
         tracker = integer("_growth_tracker", state_dict["_growth_tracker"], 0)
         if tracker >= checked.growth_interval:

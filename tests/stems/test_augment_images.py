@@ -154,6 +154,30 @@ def test_colours(dtype):
     assert 0.2 < moves.max() < 0.26
 
 
+def test_brightness_leaves_fill():
+    for dtype, fill, tolerance in ((np.uint8, 40.0, 0), (np.float64, 0.25, 1e-12)):
+        x = np.full((50, 1, 9, 9), fill * 3).astype(dtype)
+        got = augment.Images(rotate=180.0, brightness=0.2, contrast=0.75, cutout=3, fill=fill)(x, seed=0)[0]
+        changed = np.abs(got[:, 0, 4, 4] - float(x[0, 0, 0, 0])) > 1e-3
+        assert changed.mean() > 0.8
+        turned = augment.Images(rotate=180.0, cutout=3, fill=fill)(x.astype(np.float64), seed=0)[0]
+        beyond = turned == fill  # alone: next to it stand means of both
+        assert beyond.sum() > 300
+        np.testing.assert_allclose(got[beyond], fill, rtol=tolerance, atol=0)
+
+
+def test_a_layout_that_looks_like_the_other_one_is_asked_about():
+    x = np.ones((6, 20, 30, 3), np.uint8)
+    for call in (augment.Images(rotate=20.0), augment.flip, augment.Images(mixup=1.0, num_classes=2)):
+        with refused(ValueError, "20 channels of 30 x 3 pixels", "layout='NHWC'", "layout='NCHW'"):
+            call(x, **({"seed": 0} if isinstance(call, augment.Images) else {}))
+    for layout in ("NCHW", "NHWC"):
+        got = augment.Images(rotate=20.0, size=(5, 3), crop_padding=2, mixup=1.0, layout=layout)
+        assert got(x, np.ones((6, 2)), seed=0)[0].dtype == np.uint8
+    for shape in ((2, 3, 20, 30), (2, 8, 4, 4), (2, 3, 20, 3), (2, 64, 1, 1)):
+        assert augment.flip(np.ones(shape, np.float32)).shape == shape
+
+
 def test_cutout_fills_a_square_around_a_pixel():
     x = np.ones((300, 3, 12, 15), np.float32)
     got = augment.Images(cutout=5, fill=(7.0, 8.0, 9.0))(x, seed=0)[0]

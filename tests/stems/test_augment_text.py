@@ -2,6 +2,7 @@
 
 import collections
 import doctest
+import re
 import sys
 import types
 
@@ -23,10 +24,10 @@ def test_replace():
         got = augment.replace(TEXT, n=1, seed=seed, synonyms=TABLE).split()
         changed = [(a, b) for a, b in zip(WORDS, got, strict=True) if a != b]
         assert len({a for a, _ in changed}) == 1
-        assert all(b in TABLE[a.lower()] for a, b in changed)
+        assert all(b.lower() in TABLE[a.lower()] and b[0].isupper() == a[0].isupper() for a, b in changed)
         assert len(changed) == WORDS.count(changed[0][0])
         seen |= set(changed)
-    assert seen == {("quick", "fast"), ("quick", "rapid"), ("Quick", "fast"), ("Quick", "rapid"), ("dog", "hound")}
+    assert seen == {("quick", "fast"), ("quick", "rapid"), ("Quick", "Fast"), ("Quick", "Rapid"), ("dog", "hound")}
     got = augment.replace(WORDS, n=9, seed=0, synonyms=TABLE)
     assert isinstance(got, list)
     assert not {"quick", "Quick", "dog"} & set(got)
@@ -57,6 +58,28 @@ def test_swap():
     pairs = {tuple(i for i in range(10) if augment.swap(letters, n=1, seed=s)[i] != letters[i]) for s in range(999)}
     assert len(pairs) == 45
     assert augment.swap("one", n=3, seed=0) == "one"
+
+
+def test_what_stands_between_words_stays():
+    table = {"happy": ["glad"], "quick": ["fast"]}
+    text = "  Quick, he said: (quick)\tQUICK -- happy.\n"
+    assert augment.replace(text, n=9, seed=0, synonyms=table) == "  Fast, he said: (fast)\tFAST -- glad.\n"
+    for seed in range(20):
+        assert re.sub(r"\w+", "", augment.swap(text, n=3, seed=seed)) == re.sub(r"\w+", "", text)
+        more = augment.insert(text, n=1, seed=seed, synonyms=table)
+        assert re.sub(r"\b(fast|glad) | (fast|glad)\b", "", more, count=1) == text
+    found = {augment.delete("so happy, he's well-known.", 0.5, seed=seed) for seed in range(99)}
+    assert {"so, he's well-known.", "so happy, well-known.", "so happy, he's.", "happy, he's well-known."} <= found
+    assert all(piece not in text for text in found for piece in ("  ", " .", " ,"))
+
+
+def test_the_numbers_of_texts():
+    aug = augment.Text(synonyms=TABLE)
+    whole = aug([TEXT] * 50, seed=1, step=2)
+    assert aug([TEXT] * 3, seed=1, step=2, index=[7, 7, np.int64(49)]) == [whole[7], whole[7], whole[49]]
+    for error, index in ((ValueError, [1]), (ValueError, [0, -1]), (TypeError, [0, 0.5])):
+        with refused(error, "index"):
+            aug([TEXT] * 2, seed=1, index=index)
 
 
 def test_delete():
@@ -138,6 +161,12 @@ def test_wordnet_is_missed_clearly(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk.corpus", None)
     module.wordnet.cache_clear()
     with refused(ImportError, "pip install nltk", "nltk.downloader wordnet", "synonyms="):
+        augment.replace("a dog", seed=0)
+    fake = types.ModuleType("nltk.corpus")
+    fake.wordnet = types.SimpleNamespace(ensure_loaded=lambda: {}["corpora/wordnet"])
+    monkeypatch.setitem(sys.modules, "nltk", types.ModuleType("nltk"))
+    monkeypatch.setitem(sys.modules, "nltk.corpus", fake)
+    with refused(ImportError, "nltk is there, its data is not", "nltk.downloader wordnet"):
         augment.replace("a dog", seed=0)
 
 

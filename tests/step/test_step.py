@@ -7,10 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pyopt
 from pyopt import L1, L2, Box, ElasticNet, GroupLasso, HuberL1, MaxNorm, NonNegative
 from pyopt.kernels.cpu import isa as instruction_sets
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
+from pyopt.optim import assembly, slots
 from support.helpers import (
     GRADIENTS,
     everything,
@@ -237,3 +239,33 @@ class TestByHand:
         opt.step([None, g])
         opt.step([g, g])
         assert (a.tolist(), b.tolist()) == ([1 - 0.5 - 0.5], [1 - 0.5 - 0.5 * (0.5 + 0.75)])
+
+
+def test_many_tensors_share_what_is_known_of_their_slots(monkeypatch):
+    """To make and to load an optimizer of 100000 tensors would take a minute else."""
+    seen = []
+    known = slots._slots
+    monkeypatch.setattr(slots, "_slots", lambda group, *key: seen.append(key) or known(group, *key))
+    params = [tame(shape, dtype) for shape in (3, (2, 3)) * 20 for dtype in (np.float32, np.float64)]
+    opt = pyopt.AdamW(params, ema_decay=0.5)
+    opt.load_state_dict(opt.state_dict())
+    assert len(seen) == 4 * 3  # of the group of the optimizer, of the snapshot, and of the loaded one
+    opt.param_groups[0]["state_dtype"] = "float16"  # what is known is out of date
+    opt.step([p.copy() for p in params])
+    assert {a.dtype.name for own in opt.state for key, a in own.items() if key.startswith("exp")} == {"float16"}
+
+
+def test_groups_that_are_added_leave_the_others_alone(monkeypatch):
+    seen = []
+    monkeypatch.setattr(assembly, "filled", lambda *given, have=assembly.filled: seen.append(given) or have(*given))
+    params = [tame(3, np.float32, i) for i in range(9)]
+    opt = pyopt.SGD(params[:1], lr=0.5)
+    for p in params[1:8]:
+        opt.add_param_group({"params": [p]})
+    assert len(seen) == 8
+    opt.param_groups[3]["momentum"] = 0.5  # a step has not seen it yet
+    opt.add_param_group({"params": params[8:], "ema_decay": 0.5})
+    opt.step([p.copy() for p in params])
+    assert [sorted(own) for own in opt.state] == [
+        ["carry", *["ema"] * (i == 8), *["momentum_buffer"] * (i == 3), "step"] for i in range(9)
+    ]

@@ -109,7 +109,7 @@ def test_integers_of_numpy():
 
 @pytest.mark.parametrize("nothing", [None, 3, []], ids=str)
 def test_no_state(nothing):
-    with pytest.raises(TypeError, match="a dict with the keys"):
+    with pytest.raises(ValueError, match="a dict with the keys"):
         pyopt.DynamicLossScale().load_state_dict(nothing)
 
 
