@@ -1,7 +1,6 @@
 # What a rule makes of norms of whole tensors, before the first element is stepped.
 cdef class TensorNorms:
-    """The norms that a rule needs, of each tensor and of its update, and the scalars of the rule with what it makes of
-    them."""
+    """The norms of each tensor and of its update that a rule needs, and its scalars with what it makes of them."""
     cdef TensorList list
     cdef WorkTable works
     cdef object rule

@@ -82,8 +82,7 @@ class Rows(NamedTuple):
         """Return the kernel."""
         from numba import cuda, types
 
-        body, size = whole_rows.update(m, self.variant), whole_rows.shared(self.variant)
-        threads = u8(self.threads)
+        body, threads, size = whole_rows.update(m, self.variant), u8(self.threads), whole_rows.shared(self.variant)
 
         def kernel(table, chunks, given, picks):  # type: ignore[no-untyped-def]
             kept = cuda.shared.array(size, types.float64)
@@ -206,7 +205,7 @@ class Leaves(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Sums squares of a variant's tensors, and of their updates: (table, leaves, given, count, info, sums, total)."""
+    """Sums the squares of p and of its update for a variant: (table, leaves, given, count, info, sums, total)."""
 
     variant: Variant
     threads: int = tensor_norms.THREADS
