@@ -24,6 +24,7 @@ def _descends(rule: Rule) -> bool:
 
 DESCENT = {name for name, rule in RULES.items() if _descends(rule)}
 STEPS = {"adagrad": 0.1, "lion": 3e-3}  # 0.01 for the others
+RELATIVE = 0.03, 0.003  # of linear models and of networks, where steps go by the norm of the weights: without a unit
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
@@ -32,7 +33,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
     """Return the learning rates of weights and intercept of a linear model.
 
     For the rules of steepest descent, 1 / (curvature * (1 + mean |x|^2)), less for small batches, whose gradients are
-    noisy; for all others 0.01 * spread / rms(x). So neither the units of the features nor those of the targets matter.
+    noisy; a constant for those whose steps go by the norm of the weights; for all others 0.01 * spread / rms(x). So
+    neither the units of the features nor those of the targets matter.
     """
     squares = row_squares(X, weight)
     if not math.isfinite(squares):
@@ -41,6 +43,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
         noise = 9.0 / batch if batch < np.count_nonzero(weight) else 0.0
         rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares) * (1.0 + noise))
         return {"weights": rate, "intercepts": rate}
+    if RULES[rule].norms:
+        return {"weights": RELATIVE[0], "intercepts": RELATIVE[0]}
     step = STEPS.get(rule, 0.01) * spread
     rms = math.sqrt(squares / X.shape[1])
     return {"weights": step / rms if rms > 0 else step, "intercepts": step}
@@ -53,6 +57,8 @@ def network_rates(rule: str, spread: float) -> dict[str, float]:
     )
     if rule in DESCENT:  # gradients have the unit of the targets at the last layer, its square elsewhere
         inner, last = rate / spread**2, rate
+    elif RULES[rule].norms:
+        inner = last = RELATIVE[1]
     else:
         inner, last = rate, rate * spread
     return {"weights": inner, "last": last, "intercepts": inner, "last_intercepts": last}
