@@ -77,7 +77,7 @@ DEFECTS = {
         ("if `t.data[SHADOW] is not NULL`:", "False"),
         ("if `c.zero`:", "not c.zero"),
         ("if `t.lags`:\n        a[0] = row", "False"),
-        ("if `w.slope[i] is not NULL`:\n            row_factor", "False"),
+        ("if `w.slope[i] is not NULL`:\n            row_slope", "False"),
         ("if `w.shrink is not NULL`:", "False"),
         ("x.a[P] = `row + (x.k - start) * bytes`", "row"),
         ("if `t.decayed[row] == t.decayed[t.rows]`:", "True"),
@@ -205,7 +205,7 @@ DEFECTS = {
         ("lambda p, g, s: `g * s[SCALE]`", "g"),
         ("return `-bound if x < -bound else x`", "x"),
         ("return form(p, `before(p, g, s)`, *coefficients(s))", "g"),
-        ("return `before(p, g, s) + s[factor] * p`", "before(p, g, s)"),
+        ("return `before(p, g, s) + s[factor] * (p * s[factor + 1])`", "before(p, g, s)"),
     ],
     "cuda/device/whole_rows.py": [
         ("if `noise[0] == u4(0)`:", "False"),

@@ -27,7 +27,8 @@ class Penalty:
     g plus the penalty's, and ``proximal(p, step, *scalars)``, the w that minimises (w - p)^2 / (2 * step) + penalty(w);
     or, ``by_row``, functions of the sum of the squares of a row and its size: ``row_terms(squares, size, *scalars)``,
     ``slope(...)``, the gradient divided by p, and ``shrink(squares, size, step, *scalars)``, the proximal point divided
-    by p.
+    by p. Where a slope overflows, the gradient is that of the row multiplied by 2^64: there, it must depend on the
+    direction alone.
     """
 
     stem: ClassVar[str]
@@ -103,7 +104,7 @@ class Penalty:
         result: np.ndarray[Any, Any]
         with np.errstate(all="ignore"):
             if self.by_row:
-                result = reductions.by_row(p, type(self).slope, self.scalars()) * p
+                result = reductions.row_gradient(p, type(self).slope, self.scalars())
             else:
                 result = type(self).gradient(p, np.zeros_like(p), *map(real, self.scalars()))
         return result

@@ -20,6 +20,12 @@ cdef void ema(real* e, const real* p, real one_minus_decay, Py_ssize_t n) noexce
         e[i] = flush(e[i] + one_minus_decay * (p[i] - e[i]))
 
 
+cdef void add_row_gradient(const real* p, real* g, real slope, real lift, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        g[i] = g[i] + slope * (p[i] * lift)
+
+
 cdef void fill(real* out, real x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):

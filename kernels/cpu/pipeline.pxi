@@ -1,4 +1,7 @@
 # The step on the CPU: the stages of step.py in their order, a tile at a time.
+cdef double LIFT = 18446744073709551616.0       # 2^64: see reductions.py, row_gradient
+
+
 cdef inline int native(const Tensor* t) noexcept nogil:
     return F64 if t.f64 else F32
 
@@ -109,7 +112,7 @@ cdef void gather(const StepContext* c, const Tensor* t, TileView* x, char* row, 
         c.of[t.f64].decay(x.a, &t.catch_up, &x.n)
 
 
-cdef inline void prepare(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
+cdef inline void prepare(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalars_t* slopes,
                          char* room) noexcept nogil:
     """The stages of the gradient: let ``x`` point to the one that the rule sees."""
     cdef const TileTable* of = &c.of[t.f64]
@@ -129,10 +132,10 @@ cdef inline void prepare(const StepContext* c, const Tensor* t, const Work* w, T
             i = i + 1
         for i in range(MAX_ROWS):
             if w.slope[i] is not NULL:
-                of.add(pair, &slopes[i], &x.n)
+                of.add_row_gradient(pair, &slopes[i], &x.n)
 
 
-cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalar_t* slopes,
+cdef void before(const StepContext* c, const Tensor* t, const Work* w, TileView* x, const scalars_t* slopes,
                  char* room) noexcept nogil:
     """The stages from the gradient to the new p: all that see each element alone."""
     cdef const TileTable* of = &c.of[t.f64]
@@ -185,18 +188,32 @@ cdef void after(const StepContext* c, const Tensor* t, const Work* w, TileView* 
         memset(at(t, G, k), 0, n * t.size[G])
 
 
-cdef void row_factor(const StepContext* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
-                     scalar_t* out) noexcept nogil:
-    """Let ``of`` make a factor of a row's sum of squares."""
+cdef double row_factor(const StepContext* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
+                       double lift) noexcept nogil:
+    """Let ``of`` make a factor of the sum of squares of a row that is multiplied by ``lift``."""
     cdef double squares, factor
     cdef void* a[2]
     cdef Py_ssize_t sizes[2]
     sizes[0], sizes[1] = 1, t.row
     a[0], a[1] = row, &squares
     c.of[t.f64].row_squares(a, NULL, sizes)
+    squares = squares * lift * lift
     a[0], a[1] = &squares, &factor
     of(a, k, sizes)
-    put(out, factor, t.f64)
+    return factor
+
+
+cdef void row_slope(const StepContext* c, const Tensor* t, char* row, tile_t of, const scalars_t* k,
+                    scalars_t* out) noexcept nogil:
+    """Fill in a row's slope and 1; where it overflows, the slope of the row multiplied by LIFT, and LIFT."""
+    cdef double lift = 1, slope = row_factor(c, t, row, of, k, lift)
+    if (slope if t.f64 else <float>slope) == INFINITY:
+        lift = LIFT
+        slope = row_factor(c, t, row, of, k, lift)
+    if t.f64:
+        out.d[0], out.d[1] = slope, lift
+    else:
+        out.f[0], out.f[1] = <float>slope, <float>lift
 
 
 cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssize_t start, bint ahead, char* scratch,
@@ -210,7 +227,7 @@ cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssiz
     cdef char* room
     cdef Py_ssize_t bytes = 8 if t.f64 else 4, stop = start + t.row, n = t.row
     cdef scalar_t factor
-    cdef scalar_t[MAX_ROWS] slopes
+    cdef scalars_t[MAX_ROWS] slopes
     cdef int i
     cdef void* a[1]
     if t.kind[P] != native(t):
@@ -221,7 +238,7 @@ cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssiz
         c.of[t.f64].decay(a, &t.catch_up, &n)
     for i in range(MAX_ROWS):
         if w.slope[i] is not NULL:
-            row_factor(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
+            row_slope(c, t, row, w.slope[i], &w.slopes[i], &slopes[i])
     x.k, x.in_rule = start, 0
     while x.k < stop:
         x.n, x.drawn = min(c.tile, stop - x.k), False
@@ -232,7 +249,7 @@ cdef void walk_row(const StepContext* c, const Tensor* t, const Work* w, Py_ssiz
         before(c, t, w, &x, slopes, room)
         x.k = x.k + x.n
     if w.shrink is not NULL:
-        row_factor(c, t, row, w.shrink, &w.shrinks, &factor)
+        put(&factor, row_factor(c, t, row, w.shrink, &w.shrinks, 1), t.f64)
         if not one(&factor, t.f64):
             a[0] = row
             c.of[t.f64].decay(a, &factor, &n)

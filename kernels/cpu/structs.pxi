@@ -107,7 +107,7 @@ cdef struct Codec:                  # of a storage type
 cdef struct TileTable:              # of one compute type
     Codec codec[MAX_TYPES]
     tile_t rule[BF16_STOCHASTIC + 1]  # for 0, each sum of BF16_P and the like, and BF16_STOCHASTIC; or NULL
-    tile_t clip, add, decay, steps, fill, ema, squares, row_squares, nonfinite
+    tile_t clip, add_row_gradient, decay, steps, fill, ema, squares, row_squares, nonfinite
     tile_t direction                # what a rule measures before it steps; NULL: nothing
     scalar_t unit
 

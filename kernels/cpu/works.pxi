@@ -16,7 +16,7 @@ cdef look_up(StepContext* c, dict table, rule, bint f64):
             of.codec[j].random = tile_of(table, "codecs.stochastic_" + row.short, f64)
         if "grad" in row.holds:
             of.codec[j].add = tile_of(table, "codecs.add_" + row.short, f64)
-    of.clip, of.add = tile_of(table, "step.clip", f64), tile_of(table, "penalties.l2_gradient", f64)
+    of.clip, of.add_row_gradient = tile_of(table, "step.clip", f64), tile_of(table, "step.add_row_gradient", f64)
     of.decay, of.ema = tile_of(table, "step.decay", f64), tile_of(table, "step.ema", f64)
     of.fill, of.rule[0] = tile_of(table, "step.fill", f64), tile_of(table, key, f64)
     for j in [*range(1, BF16_ALL + 1), BF16_STOCHASTIC]:

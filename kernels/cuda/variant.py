@@ -148,8 +148,8 @@ class ScalarLayout:
         self.slopes = [self.take(penalty) for penalty in c.slopes]
         self.shrink = self.take(c.shrink) if c.shrink is not None else ()
         self.count = self.end
-        self.slope_factors = range(self.count, self.count + len(c.slopes))
-        self.shrink_factor = self.count + len(c.slopes)
+        self.shrink_factor = self.count + 2 * len(c.slopes)
+        self.slope_factors = range(self.count, self.shrink_factor, 2)  # each is followed by its lift
         self.lag = self.shrink_factor + 1
 
     def take(self, penalty: type[Penalty]) -> tuple[int, ...]:

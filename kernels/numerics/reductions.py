@@ -17,6 +17,7 @@ import numpy as np
 
 LEAF = 4096
 SAMPLES = 64
+LIFT = 2.0**64
 
 
 def tree_sum(terms: np.ndarray[Any, Any]) -> float:
@@ -82,6 +83,19 @@ def by_row(p: np.ndarray[Any, Any], function: Callable[..., float], scalars: Seq
     sums = [pairwise_sum(squares(row)) for row in p.reshape(count, -1)] if p.size else [0.0] * count
     factors = [real(function(x, size, *rounded)) for x in sums]
     return np.array(factors, real).reshape(count, *[1] * (p.ndim - 1)) if p.ndim else np.array(factors[0])
+
+
+def row_gradient(p: np.ndarray[Any, Any], slope: Callable[..., float], scalars: Sequence[float]) -> Any:
+    """Return ``slope(squares, size, *scalars) * p`` of each row.
+
+    The slope of a short row may overflow where the gradient does not: that row is multiplied by LIFT first.
+    """
+    factor, lift = by_row(p, slope, scalars), p.dtype.type(1)
+    large = factor == np.inf
+    if large.any():
+        lifted = by_row(p, lambda squares, *more: slope(squares * LIFT * LIFT, *more), scalars)
+        factor, lift = np.where(large, lifted, factor), np.where(large, p.dtype.type(LIFT), lift)
+    return factor * (p * lift)
 
 
 def fold_lanes(lanes: np.ndarray[Any, Any]) -> Any:

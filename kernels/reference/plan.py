@@ -235,7 +235,7 @@ class Plan:
         for penalty, coefficients in zip(stages.penalties, w.penalties, strict=True):
             g = penalty.gradient(p, g, *map(real, coefficients))
         for penalty, coefficients in zip(stages.slopes, w.slopes, strict=True):
-            g = g + reductions.by_row(p, penalty.slope, coefficients) * p
+            g = g + reductions.row_gradient(p, penalty.slope, coefficients)
         return g
 
     def proximal(self, p: Array, states: Sequence[Array | None], stages: Stages, w: Work) -> Array:

@@ -44,6 +44,20 @@ def test_penalties_by_row(shape, forms, dtype, by):
     same(run(RULES["adamw"], params, grads, by=by, **options), run(RULES["adamw"], params, grads, **options))
 
 
+@pytest.mark.parametrize(
+    ("kind", "alpha", "scale"), [("float32", 0.3, 1e-40), ("bfloat16", 0.3, 1e-40), ("float64", 1e160, 1e-150)]
+)
+def test_gradients_of_rows_whose_slope_overflows(kind, alpha, scale, by):
+    p = np.array([[1, 0, 0, 0], [3, 0, -4, 0], [0, 0, 0, 0], [0.3, -2, 0, 1]])
+    p[:2] *= scale
+    p = codecs.encode(p.astype(np.float32), codecs.dtype(kind)) if kind == "bfloat16" else p.astype(kind)
+    grads = [[np.zeros_like(p)]] * 2
+    options = {"lr": 0.1, "penalty": [L1(0.05), pyopt.GroupLasso(alpha)], "prox": pyopt.GroupLasso(0.02)}
+    got = run(RULES["sgd"], [p], grads, by=by, **options)
+    same(got, run(RULES["sgd"], [p], grads, **options))
+    assert np.isfinite(got["p[0]"].astype(np.float64)).all()
+
+
 @pytest.mark.parametrize("rounding", codecs.ROUNDINGS)
 def test_rows_are_not_rounded_before_they_are_shrunk(rounding, by):
     kind = codecs.dtype("bfloat16")

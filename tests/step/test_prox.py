@@ -52,6 +52,21 @@ def test_rows_at_the_norm_where_the_factor_changes(kind, dtype, isa):
     same(got, want)
 
 
+@pytest.mark.parametrize(
+    ("real", "alpha", "scale"), [(np.float32, 2.0, 1e-45), (np.float32, 2.0, 1e-40), (np.float64, 2e160, 1e-150)]
+)
+def test_gradients_of_rows_whose_slope_overflows(isa, real, alpha, scale):
+    """The gradient of a row depends on its direction alone, however short the row."""
+    p = np.array([[1, 0, 0, 0], [3, 0, -4, 0], [0, 0, 0, 0], [0, 5e37, 0, 0]], real)
+    p[:2] *= real(scale)
+    options = {"lr": 1e-3, "penalty": pyopt.GroupLasso(alpha)}
+    got, want = (run(RULES["sgd"], [p], [[np.zeros_like(p)]], by=by, **options) for by in (isa, "reference"))
+    same(got, want)
+    gradient = 2 * alpha * np.array([[1, 0, 0, 0], [0.6, 0, -0.8, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
+    np.testing.assert_allclose(options["penalty"].grad(p), gradient, rtol=1e-6)
+    np.testing.assert_allclose(got["p[0]"][:3], -1e-3 * gradient[:3], rtol=1e-6)
+
+
 # ---- the definition
 
 

@@ -251,9 +251,9 @@ def penalised(before: Any, form: Any, coefficients: Any) -> Any:
 
 
 def sloped(before: Any, factor: int) -> Any:
-    """Return ``before`` with the gradient of a penalty by row added."""
+    """Return ``before`` with the gradient of a penalty by row added; ``factor`` is the place of slope and lift."""
 
     def stage(p, g, s):  # type: ignore[no-untyped-def]
-        return before(p, g, s) + s[factor] * p
+        return before(p, g, s) + s[factor] * (p * s[factor + 1])
 
     return stage

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ...numerics.reductions import LIFT
 from ..variant import ScalarLayout, Variant
 from .grad_norm import LANES, LEAF, ROW, THREADS
 from .intrinsics import REALS, Target
@@ -38,8 +39,8 @@ def shared(c: Variant) -> int:
 
 
 def factors(c: Variant) -> int:
-    """Return how many factors a row has: of the slopes, of the shrinking, and what it missed."""
-    return len(c.slopes) + 2
+    """Return how many factors a row has: the slopes, each with its lift, that of the shrinking, what it missed."""
+    return 2 * len(c.slopes) + 2
 
 
 def update(m: Target, c: Variant) -> Any:
@@ -171,7 +172,7 @@ def missed(m: Target, c: Variant) -> Any:
 def with_factors(m: Target, c: Variant) -> Any:
     """Return the function of (scalars, kept, row) that appends the factors of a row, rounded to the compute type."""
     chain, rounded = m.jit(lambda s, kept, at: s), cast(m, REALS[c.real])
-    present = [*[True] * len(c.slopes), c.shrink is not None, c.lagging]
+    present = [*[True] * (2 * len(c.slopes)), c.shrink is not None, c.lagging]
     for k, there in enumerate(present):
         chain = m.jit(appended(chain, rounded, k, there))
     count, first = u8(factors(c)), u8(FACTORS)
@@ -240,10 +241,10 @@ def terms(m: Target, c: Variant, new: bool, count: int) -> Any:
 
 def set_slopes(m: Target, c: Variant, places: ScalarLayout) -> Any:
     """Return the function that makes the factors of the gradients of each row, from its sum."""
-    chain = m.jit(lambda kept, q, at, size, s: None)
+    chain, rounded = m.jit(lambda kept, q, at, size, s: None), cast(m, REALS[c.real])
     for k, (penalty, coefficients) in enumerate(zip(c.slopes, places.slopes, strict=True)):
         form = doubles(m, m.compile_tree(penalty.element("slope")), m.pick(coefficients), len(coefficients))
-        chain = m.jit(assigned(chain, form, k))
+        chain = m.jit(sloped(chain, form, rounded, 2 * k))
     return over_rows(m, chain, factors(c))
 
 
@@ -253,7 +254,7 @@ def set_shrink(m: Target, c: Variant, places: ScalarLayout) -> Any:
     if c.shrink is not None:
         own = (places.step, *places.shrink)
         form = doubles(m, m.compile_tree(c.shrink.element("shrink")), m.pick(own), len(own))
-        chain = m.jit(assigned(chain, form, len(c.slopes)))
+        chain = m.jit(assigned(chain, form, 2 * len(c.slopes)))
     return over_rows(m, chain, factors(c))
 
 
@@ -261,6 +262,23 @@ def doubles(m: Target, form: Any, coefficients: Any, count: int) -> Any:
     """Return ``form`` of (squares, size, scalars), computed in float64."""
     wide = every(m, cast(m, f8), count)
     return m.jit(lambda squares, size, s: form(squares, size, *wide(coefficients(s))))
+
+
+def sloped(before: Any, form: Any, rounded: Any, k: int) -> Any:
+    """Return ``before`` with a slope and its lift set as well, as ``row_gradient`` of reductions.py has them."""
+    place = u8(k)
+
+    def stage(kept, q, at, size, s):  # type: ignore[no-untyped-def]
+        before(kept, q, at, size, s)
+        squares, lift = kept[q * u8(ROW)], f8(1)
+        slope = form(squares, size, s)
+        if rounded(slope) == np.inf:
+            lift = f8(LIFT)
+            slope = form(squares * lift * lift, size, s)
+        kept[at + place] = slope
+        kept[at + place + u8(1)] = lift
+
+    return stage
 
 
 def assigned(before: Any, form: Any, k: int) -> Any:
