@@ -63,8 +63,7 @@ class Assembly(NamedTuple):
 
     def followed(self) -> Assembly:
         """Return the same over the memory that its tensors have now; ValueError where one has become another."""
-        now = facts(self.tensors)
-        if now == self.facts:
+        if not self.tensors or (now := facts(self.tensors)) == self.facts:
             return self
         for t, (_, *was), (_, *fact) in zip(self.tensors, self.facts, now, strict=True):
             if was != fact:
