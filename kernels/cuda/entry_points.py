@@ -71,7 +71,7 @@ class Rows(NamedTuple):
     def registers(self) -> int:
         """Registers of a thread at most: left to itself the compiler takes few, and spills."""
         c = self.variant
-        return (80 if c.real == "f32" else 136) + 8 * c.by_index
+        return 80 + 8 * c.by_index if c.real == "f32" else 136 + 16 * c.by_index
 
     @property
     def name(self) -> str:

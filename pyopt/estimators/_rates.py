@@ -24,7 +24,7 @@ def _descends(rule: Rule) -> bool:
 
 DESCENT = {name for name, rule in RULES.items() if _descends(rule)}
 STEPS = {"adagrad": 0.1, "lion": 3e-3}  # 0.01 for the others
-RELATIVE = 0.03, 0.003  # of linear models and of networks, where steps go by the norm of the weights: without a unit
+RELATIVE = 0.01, 0.003  # of linear models and of networks, where steps go by the norm of the weights: without a unit
 CURVATURE = {"log_loss": 0.25}  # of a row's loss by its output, at most; 1 for the others
 
 
@@ -33,8 +33,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
     """Return the learning rates of weights and intercept of a linear model.
 
     For the rules of steepest descent, 1 / (curvature * (1 + mean |x|^2)), less for small batches, whose gradients are
-    noisy; a constant for those whose steps go by the norm of the weights; for all others 0.01 * spread / rms(x). So
-    neither the units of the features nor those of the targets matter.
+    noisy; for those whose steps go by the norm of the weights, 0.01 * (1 + log10(spread)); for all others
+    0.01 * spread / rms(x). So neither the units of the features nor those of the targets matter.
     """
     squares = row_squares(X, weight)
     if not math.isfinite(squares):
@@ -44,7 +44,8 @@ def linear_rates(rule: str, loss: str, momentum: float, batch: float, X: Any, sp
         rate = (1.0 - momentum) / (CURVATURE.get(loss, 1.0) * (1.0 + squares) * (1.0 + noise))
         return {"weights": rate, "intercepts": rate}
     if RULES[rule].norms:
-        return {"weights": RELATIVE[0], "intercepts": RELATIVE[0]}
+        rate = RELATIVE[0] * (1.0 + math.log10(max(1.0, spread)))  # the weights grow from 0 by a factor at each step
+        return {"weights": rate, "intercepts": rate}
     step = STEPS.get(rule, 0.01) * spread
     rms = math.sqrt(squares / X.shape[1])
     return {"weights": step / rms if rms > 0 else step, "intercepts": step}

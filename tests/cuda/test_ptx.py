@@ -274,7 +274,7 @@ def registers(kernel, cc):
 @pytest.mark.parametrize(
     ("what", "most"),
     [("adam f32", 56), ("adam bf16", 64), ("norm", 32), ("prepare", 72), ("limited", 72), ("rows", 80),
-     ("rows f64", 136), ("some rows", 88), ("some rows f64", 144), ("sums", 80), ("catch up", 40),
+     ("rows f64", 136), ("some rows", 88), ("some rows f64", 152), ("sums", 80), ("catch up", 40),
      ("all f32", 64), ("all bf16", 80), ("norms", 80), ("norms f64", 120), ("scale", 48)],
 )  # fmt: skip
 def test_registers(what, most, cc):
