@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class Assembly(NamedTuple):
         given = [*chain(*own)]
         params = [as_numpy(a) for a in given]
         tensors = [a for a, p in zip(given, params, strict=True) if a is not p]
-        members = [i for i, arrays in enumerate(own) for _ in arrays]
+        members = _of_each(range(len(own)), own)
         check_parameters(names, params)
         structures = [group.structure for group in groups]
         known = len(had.names) if had is not None and had.structures == structures[: len(had.groups)] else 0
@@ -121,6 +121,16 @@ class Assembly(NamedTuple):
             for t, carry, own in zip(*self.plan.progress(), beside, strict=True)
         ]
 
+    def of_each(self, groups: Sequence[ParamGroup]) -> list[ParamGroup]:
+        """Return the group of each parameter among ``groups``: those of the optimizer, or others in their place."""
+        return _of_each(groups, self.own)
+
+    def renewed(self, param_groups: Sequence[dict[str, Any]]) -> bool:
+        """Take over what was written to the groups; return whether other arrays or stages are needed for it."""
+        for group, values in zip(self.groups, param_groups, strict=True):
+            group.refresh(values)
+        return self.structures != [group.structure for group in self.groups]
+
     @property
     def given(self) -> list[Any]:
         """All parameters in their order, as given."""
@@ -144,6 +154,11 @@ class Assembly(NamedTuple):
         if isinstance(param, (int, np.integer)) and not isinstance(param, bool) and 0 <= param < len(names):
             return int(param)
         raise ValueError(f"param={param!r}: must be a position in [0, {len(names)}) or a name, one of {brief(names)}")
+
+
+def _of_each(things: Iterable[Any], own: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return what belongs to each parameter, of one thing for each group."""
+    return [thing for thing, arrays in zip(things, own, strict=True) for _ in arrays]
 
 
 def brief(value: Any) -> str:

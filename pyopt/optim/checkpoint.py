@@ -22,7 +22,7 @@ def snapshot(rule: Rule, made: Assembly, param_groups: Sequence[Mapping[str, Any
     """Return copies of all that does not follow from the parameters, as a step would find it now."""
     values = [dict(group) for group in param_groups]
     groups = [ParamGroup(rule, each) for each in values]
-    of = [group for group, own in zip(groups, made.own, strict=True) for _ in own]
+    of = made.of_each(groups)
     beside = [filled(group, p, have) for group, p, have in zip(of, made.params, made.beside, strict=True)]
     for i, group in enumerate(of):
         if group.options["shadow_dtype"] is None:  # any more: what is left of one
@@ -104,6 +104,5 @@ def loaded(
     values = group_values(state_dict, rule, param_groups)
     groups = [ParamGroup(rule, value) for value in values]
     had = current()
-    of = [group for group, own in zip(groups, had.own, strict=True) for _ in own]
-    beside, steps, carries = read_states(state_dict["state"], of, had.params, had.names)
+    beside, steps, carries = read_states(state_dict["state"], had.of_each(groups), had.params, had.names)
     return values, Assembly.of(groups, had.own, had.names, beside, steps, carries)

@@ -227,7 +227,7 @@ class Optimizer:
                    grad_scale: float | DynamicLossScale) -> None:  # fmt: skip
         made, request = self._refresh(grad_scale)
         i = made.position(param)
-        group = made.groups[[k for k, own in enumerate(made.own) for _ in own][i]]
+        group = made.of_each(made.groups)[i]
         lazy = group.lazy_decay(made.plan.progress()[0][i] + 1 if group.group.schedules else 1)
         rows, values = integers(indices), as_numpy(values)
         if lazy != 1 and made.beside[i].row_decay is None:
@@ -254,9 +254,7 @@ class Optimizer:
         plain = type(grad_scale) is float and grad_scale == 1.0  # as nearly always
         scale = 1.0 if plain else GRAD_SCALE.check(scaler.scale if scaler else grad_scale)
         made = self._current()
-        for group, values in zip(made.groups, self.param_groups, strict=True):
-            group.refresh(values)
-        if made.structures != [group.structure for group in made.groups]:
+        if made.renewed(self.param_groups):
             made = made.over(made.beside)
         largest = math.inf if self.max_grad_norm is None else _MAX_GRAD_NORM.check(self.max_grad_norm)
         skip = scaler is not None or (self.skip_nonfinite is not False and _SKIP_NONFINITE.check(self.skip_nonfinite))
@@ -287,9 +285,7 @@ class Optimizer:
 
     def _write(self) -> None:
         made = self._intact()
-        for group, values in zip(made.groups, self.param_groups, strict=True):
-            group.refresh(values)
-        if made.structures != [group.structure for group in made.groups]:
+        if made.renewed(self.param_groups):
             raise ValueError("a hyper-parameter that was written changes which kernels run: capture a new graph")
         made.plan.refresh([group.group for group in made.groups])
 
