@@ -120,6 +120,12 @@ def overlap(arrays: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]]
     return None
 
 
+def count(grads: Sequence[Any], params: int) -> None:
+    """Raise where there is not one gradient, or None, for each parameter."""
+    if len(grads) != params:
+        raise ValueError(f"{len(grads)} gradients for {params} parameters: give one each, or None to skip one")
+
+
 def gradients_of(p: np.ndarray[Any, Any]) -> tuple[str, ...]:
     """Return the names of the types that gradients of ``p`` may be stored in."""
     return tuple(row.name for row in codecs.allowed("grad", codecs.BY_NAME[p.dtype.name].real))

@@ -179,7 +179,7 @@ cdef class TensorList:
         cdef Tensor* t
         cdef bint there
         if len(grads) != self.count:
-            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+            checks.count(grads, self.count)
         for i in range(self.count):
             t = &self.tensors[i]
             there = PyTuple_GET_ITEM(<PyObject*>grads, i) is not <PyObject*>None

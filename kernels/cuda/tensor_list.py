@@ -149,8 +149,7 @@ class TensorList:
 
     def check(self, grads: tuple[Any, ...], zero: bool) -> GradViews | None:
         """Return where the gradients are, or None where they are the arrays of the last step, where they were."""
-        if len(grads) != self.count:
-            raise ValueError(f"{len(grads)} gradients for {self.count} parameters: give one each, or None to skip one")
+        checks.count(grads, self.count)
         self.still()
         facts = _facts(grads, self.in_order) if len(self.tensors) == self.count else None
         if self.zeroable >= zero:

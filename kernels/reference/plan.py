@@ -42,7 +42,7 @@ class Plan:
     def step(self, grads: Sequence[Array | None], request: Request) -> None:
         """Step every tensor whose gradient is not None."""
         grads = tuple(grads)
-        self.present(grads)
+        checks.count(grads, len(self.params))
         works = [None if g is None else self.work(i, request) for i, g in enumerate(grads)]
         if request.still is not None:
             request.still()
@@ -68,7 +68,7 @@ class Plan:
 
     def check(self, grads: Sequence[Array | None], zero: bool) -> None:
         """Raise where ``step`` cannot take these gradients."""
-        self.present(grads)
+        checks.count(grads, len(self.params))
         for g, p, name in zip(grads, self.params, self.names, strict=True):
             if g is not None:
                 label, allowed = f"the gradient of {name}", checks.gradients_of(p)
@@ -78,13 +78,6 @@ class Plan:
         given = [(f"the gradient of {name}", g) for g, name in zip(grads, self.names, strict=True)]
         _apart(self.owned, given)
         _apart(given if zero else ())
-
-    def present(self, grads: Sequence[Array | None]) -> None:
-        """Raise where there is not one gradient, or None, for each parameter."""
-        if len(grads) != len(self.params):
-            raise ValueError(
-                f"{len(grads)} gradients for {len(self.params)} parameters: give one each, or None to skip one"
-            )
 
     def work(self, i: int, request: Request) -> Work:
         """Return what the next step hands to the stages of a tensor."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..kernels import checks
 from ..kernels.backend import Plan
 from ..kernels.step import Beside, Group, Request
 from . import gpu
@@ -58,8 +59,7 @@ class MultiDevicePlan:
     def shares(self, grads: Sequence[Any]) -> list[tuple[Part, tuple[Any, ...]]]:
         """Return the gradients of each part."""
         hold = tuple(grads)
-        if len(hold) != self.count:
-            raise ValueError(f"{len(hold)} gradients for {self.count} parameters: give one each, or None to skip one")
+        checks.count(hold, self.count)
         return [(part, tuple(hold[i] for i in part.tensors)) for part in self.parts]
 
     def part_of(self, i: int) -> tuple[Plan, int]:
