@@ -78,10 +78,14 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
 
 def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Do what ``epoch`` does."""
+    return over_models(_model, loss, x, order, w, b, y, weight, rate, batch, penalties)
+
+
+def over_models(model, loss, x, order, w, b, y, *more):
+    """Return the sum of what ``model`` returns for each, of its own weights, intercept and targets."""
     with np.errstate(all="ignore"):
-        return reductions.tree_sum(np.array([
-            _model(loss, x, order, w[m], b[m : m + 1], y[m], weight, rate, batch, penalties) for m in range(len(w))
-        ]))  # fmt: skip
+        each = [model(loss, x, order, w[m], b[m : m + 1], y[m], *more) for m in range(len(w))]
+        return reductions.tree_sum(np.array(each))
 
 
 def _model(loss, x, order, w, b, y, weight, rate, batch, penalties):

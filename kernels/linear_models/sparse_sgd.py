@@ -37,7 +37,7 @@ import numpy as np
 from ..cpu import engine, isa
 from ..numerics import reductions
 from ..numerics.elementary import soft
-from .linear_sgd import NONE, coefficients, losses, total
+from .linear_sgd import NONE, coefficients, losses, over_models, total
 
 SMALLEST = 2.0**-20
 
@@ -56,10 +56,7 @@ def epoch(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
 
 def reference(loss, x, order, w, b, y, weight, rate, batch, penalties=NONE):
     """Do what ``epoch`` does."""
-    with np.errstate(all="ignore"):
-        return reductions.tree_sum(np.array([
-            _model(loss, x, order, w[m], b[m : m + 1], y[m], weight, rate, batch, penalties) for m in range(len(w))
-        ]))  # fmt: skip
+    return over_models(_model, loss, x, order, w, b, y, weight, rate, batch, penalties)
 
 
 def _model(loss, x, order, w, b, y, weight, rate, batch, penalties):
