@@ -42,6 +42,8 @@ def by_view(*writes: str) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
+            if "torch" not in sys.modules:  # then nothing is a tensor; to look at each argument is half of a small call
+                return function(*args, **kwargs)
             args = tuple(map(_listed, args))
             kwargs = {name: _listed(a) for name, a in kwargs.items()}
             if not any(map(_has_tensors, args)) and not any(map(_has_tensors, kwargs.values())):
