@@ -89,9 +89,13 @@ def moved(params):
         np.add(p, 1, out=p)
 
 
+def weights():
+    return [tame((4, 3), np.float32), tame(5, np.float64, 1)]
+
+
 def of_average(call, updates=1):
     def made():
-        params = [tame((4, 3), np.float32), tame(5, np.float64, 1)]
+        params = weights()
         average = pyopt.PolyakAverage(params)
         for _ in range(updates):
             average.update()
@@ -103,7 +107,7 @@ def of_average(call, updates=1):
 
 def of_ensemble(call):
     def made():
-        params = [tame((4, 3), np.float32), tame(5, np.float64, 1)]
+        params = weights()
         ensemble = pyopt.SnapshotEnsemble(params, CosineRestarts(0.1, T_0=1), max_members=2)
         for _ in range(2):
             ensemble.update()
@@ -115,7 +119,7 @@ def of_ensemble(call):
 
 def of_stopper(call):
     def made():
-        params = [tame((4, 3), np.float32), tame(5, np.float64, 1)]
+        params = weights()
         stopper = pyopt.EarlyStopping(patience=1, restore_best_weights=True)
         stopper.update(2.0, params)
         moved(params)

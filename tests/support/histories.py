@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 import pyopt
+from pyopt.kernels import checks
 from pyopt.kernels.numerics import codecs
 from pyopt.kernels.rules import RULES
 from support.helpers import make, outcome, stepping, tame, wild
@@ -39,11 +40,6 @@ def like(p, how, seed, kind=None):
     a = np.empty_like(p, dtype=kind and codecs.dtype(kind))
     a[...] = laid(p.shape, a.dtype.name, "C", how, seed)
     return a
-
-
-def grads_of(p):
-    """Return the types that a gradient of ``p`` may have."""
-    return [row.name for row in codecs.allowed("grad", codecs.BY_NAME[p.dtype.name].real)]
 
 
 WRONG = {  # of one gradient and its parameter
@@ -108,7 +104,7 @@ class Side:
 
     def step(self, seed, how, holes, scale, zero):
         rng = random.Random(seed)
-        grads = [like(p, how, seed + i, rng.choice(grads_of(p))) for i, p in enumerate(self.params)]
+        grads = [like(p, how, seed + i, rng.choice(checks.gradients_of(p))) for i, p in enumerate(self.params)]
         given = [None if holes and rng.random() < 0.4 else g for g in grads]
         self.opt.step(given, grad_scale=self.scale(scale), zero_grads=zero)
         return {f"g[{i}]": g for i, g in enumerate(grads)}
@@ -119,7 +115,7 @@ class Side:
         rows = p.shape[0] if p.ndim else 1
         rng = np.random.default_rng(seed)
         indices = rng.integers(0, rows, count if rows else 0)
-        kind = grads_of(p)[seed % len(grads_of(p))]
+        kind = checks.gradients_of(p)[seed % len(checks.gradients_of(p))]
         values = laid((len(indices), *p.shape[1:]), kind, "C", how, seed)
         self.opt.step_rows(indices, values, which % len(params), grad_scale=self.scale(scale))
 
