@@ -22,7 +22,6 @@ from cpu import loops  # noqa: E402  by its folder: pyopt.kernels is not there b
 sys.path.remove("kernels")
 GENERATED = Path("build/generated")
 TILES = Path("kernels/cpu/tiles.pyx")
-SHARED = ("cpu", "cuda", "numerics")  # folders that hold no stems
 DEBUG = os.environ.get("PYOPT_DEBUG") == "1"  # sanitizers: Cython's bounds checks do not see raw pointers
 OPENMP = os.environ.get("PYOPT_OPENMP")  # "0": without; "1": an error if the compiler has none; else if it has it
 MSVC = sys.platform == "win32"

@@ -170,7 +170,7 @@ class Rule:
 
     @property
     def prox_steps_arguments(self) -> tuple[str, ...]:
-        """The parameters of ``steps`` in all its forms."""
+        """The parameters of ``prox_steps`` in all its forms."""
         return arguments_of(self.prox_steps) if self.prox_steps is not None else ()
 
 

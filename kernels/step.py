@@ -84,7 +84,7 @@ class Work(NamedTuple):
     penalties: tuple[Scalars, ...]  # see ``Stages``
     slopes: tuple[Scalars, ...]
     rule: Scalars  # with ``decay`` at the end where the rule takes one; without what it makes of norms
-    steps: Scalars  # of the prox: what ``Rule.steps`` takes, or the step
+    steps: Scalars  # of the prox: what ``Rule.prox_steps`` takes, or the step
     proxes: tuple[Scalars, ...]
     shrink: Scalars
     ema: float  # the share of the new p
